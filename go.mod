@@ -1,0 +1,3 @@
+module github.com/adyton-dev/adyton
+
+go 1.26.0
