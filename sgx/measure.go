@@ -5,17 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"hash"
-	"io"
 	"math/bits"
 )
 
 // The tags that begin each measured block, in memory order.
 const (
-	tagECREATE  = "ECREATE\x00"
-	tagEADD     = "EADD\x00\x00\x00\x00"
-	tagEEXTEND  = "EEXTEND\x00"
-	tagUNSIZED  = "UNSIZED\x00"
-	tagUNMEASRD = "UNMEASRD"
+	tagECREATE = "ECREATE\x00"
+	tagEADD    = "EADD\x00\x00\x00\x00"
+	tagEEXTEND = "EEXTEND\x00"
 )
 
 const (
@@ -106,7 +103,7 @@ func (m *Measurer) checkOffset(offset, size uint64) error {
 func putEADD(block []byte, offset uint64, flags SecInfoFlags) {
 	if flags.PageType() == PageTypeTCS {
 		// The CPU clears the permissions of a TCS before it measures them.
-		flags &^= SecInfoR | SecInfoW | SecInfoX
+		flags &^= SecInfoPermissions
 	}
 	clear(block)
 	copy(block, tagEADD)
@@ -119,92 +116,4 @@ func putEEXTEND(block []byte, offset uint64, chunk []byte) {
 	copy(block, tagEEXTEND)
 	le.PutUint64(block[8:], offset)
 	copy(block[blockSize:], chunk)
-}
-
-// MeasureSGXS computes MRENCLAVE of an enclave in the SGX stream format: the
-// measured blocks one after another, each EEXTEND followed by its 256 bytes, and
-// UNMEASRD blocks for content that is loaded but not measured. It reads to the
-// end of the stream in constant memory. A stream that does not begin with
-// ECREATE, or whose enclave has no size yet (UNSIZED), is an error.
-func MeasureSGXS(r io.Reader) (Measurement, error) {
-	header := make([]byte, blockSize)
-	if _, err := io.ReadFull(r, header); err != nil {
-		return Measurement{}, fmt.Errorf("read ECREATE block: %w", noEOF(err))
-	}
-	switch string(header[:8]) {
-	case tagECREATE:
-	case tagUNSIZED:
-		return Measurement{}, errors.New("the stream's enclave has no size yet (UNSIZED)")
-	default:
-		return Measurement{}, fmt.Errorf("the stream begins with %q, want ECREATE", header[:8])
-	}
-	if err := checkZero("ECREATE block", header[20:], 20); err != nil {
-		return Measurement{}, err
-	}
-	m, err := NewMeasurer(le.Uint32(header[8:]), le.Uint64(header[12:]))
-	if err != nil {
-		return Measurement{}, err
-	}
-	s := sgxsReader{r: r, m: m, header: header}
-	for {
-		more, err := s.next()
-		if err != nil {
-			return Measurement{}, err
-		}
-		if !more {
-			return m.Sum(), nil
-		}
-	}
-}
-
-// sgxsReader measures the blocks that follow ECREATE.
-type sgxsReader struct {
-	r       io.Reader
-	m       *Measurer
-	header  []byte
-	chunk   [chunkSize]byte
-	page    uint64 // offset of the page that was added last
-	anyPage bool
-}
-
-// next measures one block and reports whether there was one.
-func (s *sgxsReader) next() (bool, error) {
-	if _, err := io.ReadFull(s.r, s.header); err == io.EOF {
-		return false, nil
-	} else if err != nil {
-		return false, fmt.Errorf("read block: %w", err)
-	}
-	tag, offset := string(s.header[:8]), le.Uint64(s.header[8:])
-	switch tag {
-	case tagEADD:
-		if err := checkZero("EADD block", s.header[24:], 24); err != nil {
-			return false, err
-		}
-		s.page, s.anyPage = offset, true
-		return true, s.m.Add(offset, SecInfoFlags(le.Uint64(s.header[16:])))
-	case tagEEXTEND, tagUNMEASRD:
-		if err := checkZero("content block", s.header[16:], 16); err != nil {
-			return false, err
-		}
-		if !s.anyPage || offset-s.page >= PageSize {
-			return false, fmt.Errorf("content at offset %#x is outside the page that was added last", offset)
-		}
-		if _, err := io.ReadFull(s.r, s.chunk[:]); err != nil {
-			return false, fmt.Errorf("read content at offset %#x: %w", offset, noEOF(err))
-		}
-		if tag == tagUNMEASRD {
-			return true, nil
-		}
-		return true, s.m.Extend(offset, &s.chunk)
-	default:
-		return false, fmt.Errorf("unknown block %q", tag)
-	}
-}
-
-// noEOF makes the end of a stream in the middle of something an error of its own.
-func noEOF(err error) error {
-	if err == io.EOF {
-		return io.ErrUnexpectedEOF
-	}
-	return err
 }

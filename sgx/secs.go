@@ -147,6 +147,8 @@ const (
 	SecInfoModified SecInfoFlags = 1 << 4
 	SecInfoPR       SecInfoFlags = 1 << 5
 
+	SecInfoPermissions = SecInfoR | SecInfoW | SecInfoX
+
 	PageTypeMask    SecInfoFlags = 0xff << 8
 	PageTypeSECS    SecInfoFlags = 0 << 8
 	PageTypeTCS     SecInfoFlags = 1 << 8

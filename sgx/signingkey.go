@@ -37,7 +37,9 @@ func GenerateKey(random io.Reader) (*rsa.PrivateKey, error) {
 			return nil, err
 		}
 		n := new(big.Int).Mul(p, q)
-		if n.BitLen() != 8*sigStructKeySize || p.Cmp(q) == 0 {
+		// FIPS 186-5, A.1.3: |p-q| > 2^(nlen/2 - 100).
+		distance := new(big.Int).Sub(p, q)
+		if n.BitLen() != 8*sigStructKeySize || distance.BitLen() <= 8*sigStructKeySize/2-100 {
 			continue
 		}
 		one := big.NewInt(1)
@@ -63,6 +65,9 @@ func ParseKeyPEM(text []byte) (*rsa.PrivateKey, error) {
 	if block == nil {
 		return nil, errors.New("signing key: not PEM")
 	}
+	if block.Type == "ENCRYPTED PRIVATE KEY" || block.Headers["DEK-Info"] != "" {
+		return nil, errors.New("signing key: it is encrypted; decrypt it first (openssl pkey)")
+	}
 	switch block.Type {
 	case "RSA PRIVATE KEY":
 		key, err := x509.ParsePKCS1PrivateKey(block.Bytes)
@@ -71,13 +76,13 @@ func ParseKeyPEM(text []byte) (*rsa.PrivateKey, error) {
 		}
 		return key, nil
 	case "PRIVATE KEY":
-		any, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+		parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
 		if err != nil {
 			return nil, fmt.Errorf("signing key: %w", err)
 		}
-		key, ok := any.(*rsa.PrivateKey)
+		key, ok := parsed.(*rsa.PrivateKey)
 		if !ok {
-			return nil, fmt.Errorf("signing key is %T, want RSA", any)
+			return nil, fmt.Errorf("signing key is %T, want RSA", parsed)
 		}
 		return key, nil
 	default:

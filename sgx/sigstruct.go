@@ -12,6 +12,7 @@ import (
 	"math/big"
 	"slices"
 	"text/tabwriter"
+	"time"
 )
 
 // SigStructSize is the size of SIGSTRUCT in bytes.
@@ -149,6 +150,9 @@ func (s *SigStruct) Sign(signer crypto.Signer) error {
 		return fmt.Errorf("sign SIGSTRUCT: the signer gave %d bytes, want %d", len(signature), sigStructKeySize)
 	}
 	value := new(big.Int).SetBytes(signature)
+	if value.Cmp(public.N) >= 0 {
+		return errors.New("sign SIGSTRUCT: the signer gave a number that is not below the modulus")
+	}
 	putLittleEndian(&signed.Signature, value)
 	q1, q2 := quotients(value, public.N)
 	putLittleEndian(&signed.Q1, q1)
@@ -195,6 +199,18 @@ func quotients(s, n *big.Int) (q1, q2 *big.Int) {
 	return q1, q2
 }
 
+// DateBCD gives the day of t, in its own time zone, as Date wants it: decimal
+// digits YYYYMMDD in hexadecimal places, for example 0x20261124.
+func DateBCD(t time.Time) uint32 {
+	var bcd uint32
+	digits := t.Year()*10000 + int(t.Month())*100 + t.Day()
+	for shift := 0; shift < 32; shift += 4 {
+		bcd |= uint32(digits%10) << shift
+		digits /= 10
+	}
+	return bcd
+}
+
 // DebugAllowed reports whether the signature admits the enclave in debug mode:
 // it says DEBUG itself, or its mask leaves the bit to the launcher.
 func (s *SigStruct) DebugAllowed() bool {
@@ -233,9 +249,14 @@ func (s *SigStruct) Explain(w io.Writer) error {
 		{"SWDEFINED", fmt.Sprintf("%#x", s.SWDefined)},
 		{"signature", verdict},
 	} {
-		fmt.Fprintf(tw, "%s\t%s\n", f.name, f.value)
+		if _, err := fmt.Fprintf(tw, "%s\t%s\n", f.name, f.value); err != nil {
+			return fmt.Errorf("explain SIGSTRUCT: %w", err)
+		}
 	}
-	return tw.Flush()
+	if err := tw.Flush(); err != nil {
+		return fmt.Errorf("explain SIGSTRUCT: %w", err)
+	}
+	return nil
 }
 
 func littleEndian(b *[sigStructKeySize]byte) *big.Int {
