@@ -83,8 +83,8 @@ func TestSoftwareTD(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, v15 := range []bool{false, true} {
-		td := softtee.TD{MRTD: [48]byte{7}, MRCONFIGID: [48]byte(initData.Bind(48)), Attributes: dcap.TDSEPTVEDisable, V15: v15}
+	for _, body := range []dcap.BodyType{dcap.BodyTD10, dcap.BodyTD15} {
+		td := softtee.TD{MRTD: [48]byte{7}, MRCONFIGID: [48]byte(initData.Bind(48)), Attributes: dcap.TDSEPTVEDisable, Body: body}
 		want := appraise.Expect{ReportData: [64]byte{9}, InitData: []byte(initDataDocument)}
 		evidence, err := lab.TD(softtee.DefaultPlatform, td).Evidence(t.Context(), want.ReportData)
 		if err != nil {
