@@ -41,14 +41,15 @@ Images are named as
 The measurement is the same on every machine: it follows from the enclave.yaml, the
 digest of the image's configuration and the digest of adyton-init, which is found by
 $ADYTON_INIT or beside the adyton program.`,
-		Example: `  adyton enclave init --image oci:./image
+		Example: `  adyton enclave pack --to image app=/app
+  adyton enclave init --image oci:./image
   adyton enclave keygen key.pem
   adyton enclave sign --key key.pem
   adyton enclave inspect oci:./image
   adyton enclave verify oci:./image --signer 8c5f…`,
 		Args: cobra.NoArgs,
 	}
-	cmd.AddCommand(newInit(), newKeygen(), newMeasure(), newSign(), newInspect(), newVerify())
+	cmd.AddCommand(newPack(), newInit(), newKeygen(), newMeasure(), newSign(), newInspect(), newVerify())
 	return cmd
 }
 
