@@ -30,7 +30,7 @@ func TestErrorsAreOneLineWithPosition(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ text, want string }{
 		"unknown field":   {"name: x\nspek: {}\n", `f.yaml:2:1: unknown field "spek"`},
-		"wrong type":      {"name: x\nspec: 3\n", "f.yaml:2:7: want a mapping"},
+		"wrong type":      {"name: x\nspec: 3\n", "f.yaml:2:7: int was used where mapping is expected"},
 		"syntax":          {"name: [x\n", "f.yaml:1:"},
 		"duplicate key":   {"name: x\nname: y\n", "f.yaml:2:1: "},
 		"empty":           {"# nothing\n", "f.yaml:1:1: the file is empty"},

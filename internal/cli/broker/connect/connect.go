@@ -28,7 +28,7 @@ type Remote struct {
 func (r *Remote) AddFlags(cmd *cobra.Command, keyFlag, whose string) {
 	flags := cmd.PersistentFlags()
 	flags.StringVar(&r.URL, "broker", "", "URL of the broker, https://HOST:PORT")
-	flags.StringVar(&r.SPKI, "broker-spki", "", "pin of the broker's key, sha256:HEX, as `adyton broker pin` prints it")
+	flags.StringVar(&r.SPKI, "broker-spki", "", "pin of the broker's key, sha256:HEX, as 'adyton broker pin' prints it")
 	flags.StringVar(&r.Key, keyFlag, "", "file with "+whose+" private key")
 }
 
