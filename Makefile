@@ -8,7 +8,6 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 GO ?= go
-export CGO_ENABLED ?= 0
 GOFLAGS_RELEASE := -trimpath -ldflags "-s -w -buildid="
 FUZZTIME ?= 30s
 
@@ -30,7 +29,7 @@ race: tools ## all tests under the race detector
 
 .PHONY: build
 build: ## bin/adyton and bin/adyton-init, static and reproducible
-	$(GO) build $(GOFLAGS_RELEASE) -o bin/ ./cmd/...
+	CGO_ENABLED=0 $(GO) build $(GOFLAGS_RELEASE) -o bin/ ./cmd/...
 
 .PHONY: install
 install: build ## install both binaries into /usr/local/bin and the manual pages
@@ -62,6 +61,7 @@ lint: ## gofmt, vet, staticcheck
 .PHONY: docs
 docs: ## write the generated pages of docs/reference
 	$(GO) test ./refusal -run ReferencePage -update
+	$(GO) test ./docs/reference -run ClaimsTables -update
 
 .PHONY: clean
 clean: ## remove what was built in the checkout (the cache stays)

@@ -113,29 +113,18 @@ func (a *Appraiser) Appraise(ctx context.Context, e *attest.Evidence, want Expec
 	if len(a.policy.TEEs) > 0 && !slices.Contains(a.policy.TEEs, e.TEE) {
 		return nil, refusal.New(refusal.EvidenceUnsupported, "evidence is of TEE %.16q, the trust policy accepts %q", e.TEE, a.policy.TEEs)
 	}
-	var initData *InitData
-	if want.InitData != nil {
-		var err error
-		if initData, err = ParseInitData(want.InitData); err != nil {
-			return nil, err
-		}
-	}
 	var claims *Claims
 	var err error
 	switch e.TEE {
 	case attest.SGX, attest.TDX:
-		claims, err = a.intel(ctx, e, want, initData)
+		claims, err = a.intel(ctx, e, want)
 	case attest.SNP:
-		claims, err = a.snp(ctx, e, want, initData)
+		claims, err = a.snp(ctx, e, want)
 	default:
 		err = refusal.New(refusal.EvidenceUnsupported, "evidence is of TEE %.16q, supported are sgx, tdx and snp", e.TEE)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("appraise %.16s evidence: %w", e.TEE, err)
-	}
-	claims.InitData = map[string]any{}
-	if initData != nil {
-		claims.InitData = initData.Data
 	}
 	if err := a.checkSandbox(claims); err != nil {
 		return nil, fmt.Errorf("appraise %s evidence: %w", e.TEE, err)
@@ -154,13 +143,19 @@ func (a *Appraiser) checkSandbox(claims *Claims) error {
 	return nil
 }
 
-// checkBinding compares what the report carries with what is expected.
-func checkBinding(reportData, configField []byte, fieldName string, want Expect, initData *InitData) error {
+// checkBinding compares what a genuine report carries with what is expected, and
+// gives the data of the init-data document. That is parsed last: it is as long as
+// whoever sent the evidence likes.
+func checkBinding(reportData, configField []byte, fieldName string, want Expect) (map[string]any, error) {
 	if subtle.ConstantTimeCompare(reportData, want.ReportData[:]) != 1 {
-		return refusal.New(refusal.ReportDataMismatch, "the report data is %x, want %x: the evidence is of another session or key", reportData, want.ReportData)
+		return nil, refusal.New(refusal.ReportDataMismatch, "the report data is %x, want %x: the evidence is of another session or key", reportData, want.ReportData)
 	}
-	if initData == nil {
-		return nil
+	if want.InitData == nil {
+		return map[string]any{}, nil
 	}
-	return initData.check(configField, fieldName)
+	initData, err := ParseInitData(want.InitData)
+	if err != nil {
+		return nil, err
+	}
+	return initData.Data, initData.check(configField, fieldName)
 }

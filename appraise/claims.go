@@ -70,19 +70,19 @@ type PlatformClaims struct {
 
 // SGXClaims are the fields of an enclave's report body (SDM volume 3D, "REPORT").
 type SGXClaims struct {
-	MRENCLAVE string `json:"mrenclave"` // 32 bytes
-	MRSIGNER  string `json:"mrsigner"`  // 32 bytes
-	ISVProdID uint16 `json:"isv_prod_id"`
-	ISVSVN    uint16 `json:"isv_svn"`
+	MRENCLAVE string `json:"mrenclave"`   // 32 bytes
+	MRSIGNER  string `json:"mrsigner"`    // 32 bytes
+	ISVProdID uint16 `json:"isv_prod_id"` // the signer's number for the product
+	ISVSVN    uint16 `json:"isv_svn"`     // the signer's security version of it
 	// ConfigID (64 bytes) and ConfigSVN were set by the launcher; zero without KSS.
 	ConfigID     string `json:"config_id"`
-	ConfigSVN    uint16 `json:"config_svn"`
+	ConfigSVN    uint16 `json:"config_svn"`      // security version of the configuration
 	ISVExtProdID string `json:"isv_ext_prod_id"` // 16 bytes
 	ISVFamilyID  string `json:"isv_family_id"`   // 16 bytes
 	Attributes   string `json:"attributes"`      // ATTRIBUTES.FLAGS, 64-bit mask
 	XFRM         string `json:"xfrm"`            // 64-bit mask
-	MiscSelect   uint32 `json:"misc_select"`
-	CPUSVN       string `json:"cpu_svn"` // 16 bytes
+	MiscSelect   uint32 `json:"misc_select"`     // what the CPU reports of exceptions, by bit
+	CPUSVN       string `json:"cpu_svn"`         // 16 bytes
 }
 
 // TDXClaims are the fields of a TD report (TDX module ABI, TDREPORT_STRUCT) as a
@@ -103,19 +103,19 @@ type TDXClaims struct {
 	SEPTVEDisable bool `json:"sept_ve_disable"`
 	// TEETCBSVN2 (16 bytes) and MRServiceTD (48 bytes) are zero before TD 1.5.
 	TEETCBSVN2  string `json:"tee_tcb_svn_2"`
-	MRServiceTD string `json:"mr_service_td"`
+	MRServiceTD string `json:"mr_service_td"` // measurement of the service TDs
 }
 
 // SNPClaims are the fields of a SEV-SNP attestation report (AMD 56860, ATTESTATION_REPORT).
 type SNPClaims struct {
 	// Product is the processor line that the certificate names: Milan, Genoa, Turin.
 	Product         string    `json:"product"`
-	Version         uint32    `json:"version"`
-	GuestSVN        uint32    `json:"guest_svn"`
-	Policy          string    `json:"policy"`    // 64-bit mask
-	FamilyID        string    `json:"family_id"` // 16 bytes
-	ImageID         string    `json:"image_id"`  // 16 bytes
-	VMPL            uint32    `json:"vmpl"`
+	Version         uint32    `json:"version"`           // of the report's format
+	GuestSVN        uint32    `json:"guest_svn"`         // the guest owner's security version
+	Policy          string    `json:"policy"`            // 64-bit mask
+	FamilyID        string    `json:"family_id"`         // 16 bytes
+	ImageID         string    `json:"image_id"`          // 16 bytes
+	VMPL            uint32    `json:"vmpl"`              // privilege level that asked for the report; always 0
 	PlatformInfo    string    `json:"platform_info"`     // 64-bit mask
 	Measurement     string    `json:"measurement"`       // 48 bytes
 	HostData        string    `json:"host_data"`         // 32 bytes
@@ -124,25 +124,25 @@ type SNPClaims struct {
 	ReportID        string    `json:"report_id"`         // 32 bytes
 	ReportIDMA      string    `json:"report_id_ma"`      // 32 bytes
 	ChipID          string    `json:"chip_id"`           // 64 bytes; zero if masked
-	CurrentTCB      SNPTCB    `json:"current_tcb"`
-	ReportedTCB     SNPTCB    `json:"reported_tcb"`
-	CommittedTCB    SNPTCB    `json:"committed_tcb"`
-	LaunchTCB       SNPTCB    `json:"launch_tcb"`
-	GuestPolicy     SNPPolicy `json:"guest_policy"`
+	CurrentTCB      SNPTCB    `json:"current_tcb"`       // of the firmware that runs
+	ReportedTCB     SNPTCB    `json:"reported_tcb"`      // that the VCEK is derived from
+	CommittedTCB    SNPTCB    `json:"committed_tcb"`     // below which the firmware cannot go back
+	LaunchTCB       SNPTCB    `json:"launch_tcb"`        // when the guest was launched
+	GuestPolicy     SNPPolicy `json:"guest_policy"`      // policy, by bit
 }
 
 // SNPTCB is a TCB_VERSION by component.
 type SNPTCB struct {
-	Bootloader uint8 `json:"bootloader"`
-	TEE        uint8 `json:"tee"`
-	SNP        uint8 `json:"snp"`
-	Microcode  uint8 `json:"microcode"`
+	Bootloader uint8 `json:"bootloader"` // SVN of the boot loader
+	TEE        uint8 `json:"tee"`        // SVN of the secure processor's operating system
+	SNP        uint8 `json:"snp"`        // SVN of the SNP firmware
+	Microcode  uint8 `json:"microcode"`  // level of the microcode
 }
 
 // SNPPolicy is the guest policy, by bit.
 type SNPPolicy struct {
-	SMT          bool `json:"smt"`
-	MigrateMA    bool `json:"migrate_ma"`
-	Debug        bool `json:"debug"`
-	SingleSocket bool `json:"single_socket"`
+	SMT          bool `json:"smt"`           // may run with hyper-threading
+	MigrateMA    bool `json:"migrate_ma"`    // may have a migration agent
+	Debug        bool `json:"debug"`         // may be debugged by the host
+	SingleSocket bool `json:"single_socket"` // runs on one socket only
 }

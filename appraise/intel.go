@@ -15,7 +15,7 @@ import (
 )
 
 // intel appraises a quote of SGX or TDX.
-func (a *Appraiser) intel(ctx context.Context, e *attest.Evidence, want Expect, initData *InitData) (*Claims, error) {
+func (a *Appraiser) intel(ctx context.Context, e *attest.Evidence, want Expect) (*Claims, error) {
 	quote, err := dcap.ParseQuote(e.Quote)
 	if err != nil {
 		return nil, err
@@ -39,13 +39,16 @@ func (a *Appraiser) intel(ctx context.Context, e *attest.Evidence, want Expect, 
 	}
 	reportData := quote.ReportData()
 	field, name := configField(quote)
-	if err := checkBinding(reportData[:], field, name, want, initData); err != nil {
+	initData, err := checkBinding(reportData[:], field, name, want)
+	if err != nil {
 		return nil, err
 	}
 	if err := a.dcapPolicy.Appraise(result); err != nil {
 		return nil, err
 	}
-	return intelClaims(result), nil
+	claims := intelClaims(result)
+	claims.InitData = initData
+	return claims, nil
 }
 
 // configField gives the field that binds init-data.

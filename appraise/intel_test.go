@@ -113,6 +113,22 @@ func TestInitDataIsBound(t *testing.T) {
 	}
 }
 
+// Parsing 128 KiB of TOML takes a third of a second: not for evidence that anyone
+// can make up.
+func TestInitDataIsNotParsedForEvidenceThatIsNotGenuine(t *testing.T) {
+	t.Parallel()
+	v := findVector(t, sgxUpToDate)
+	v.want.InitData = []byte("version =")
+	v.want.ReportData[0] ^= 1
+	if _, err := v.appraise(t, appraise.DefaultTrustPolicy()); refusal.Of(err) != refusal.ReportDataMismatch {
+		t.Errorf("not bound to the session: %v", err)
+	}
+	v.evidence.Quote[48+64] ^= 1 // MRENCLAVE
+	if _, err := v.appraise(t, appraise.DefaultTrustPolicy()); refusal.Of(err) != refusal.QuoteSignatureInvalid {
+		t.Errorf("changed: %v", err)
+	}
+}
+
 func TestKindOfEvidenceMustMatch(t *testing.T) {
 	t.Parallel()
 	v := findVector(t, sgxUpToDate)

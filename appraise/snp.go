@@ -23,7 +23,7 @@ import (
 // AMD publishes no TCB levels with a status, as Intel does: what counts as recent
 // is the policy's MinimumSNPTCB. AMD's CRL, which lists revoked signing keys, not
 // chips, is not consulted.
-func (a *Appraiser) snp(ctx context.Context, e *attest.Evidence, want Expect, initData *InitData) (*Claims, error) {
+func (a *Appraiser) snp(ctx context.Context, e *attest.Evidence, want Expect) (*Claims, error) {
 	if !a.policy.names(RootAMD) {
 		return nil, refusal.New(refusal.RootNotTrusted, "the trust policy does not name the root %s", RootAMD)
 	}
@@ -42,13 +42,15 @@ func (a *Appraiser) snp(ctx context.Context, e *attest.Evidence, want Expect, in
 	if err != nil {
 		return nil, err
 	}
-	if err := checkBinding(report.GetReportData(), report.GetHostData(), "HOST_DATA", want, initData); err != nil {
+	initData, err := checkBinding(report.GetReportData(), report.GetHostData(), "HOST_DATA", want)
+	if err != nil {
 		return nil, err
 	}
 	claims, err := snpClaims(report, line)
 	if err != nil {
 		return nil, refusal.New(refusal.EvidenceMalformed, "the report: %w", err)
 	}
+	claims.InitData = initData
 	return claims, a.judgeSNP(claims)
 }
 

@@ -344,3 +344,30 @@ func TestBytesBehindTheArchiveAreRefused(t *testing.T) {
 		t.Errorf("error %v, want DataCorrupt", err)
 	}
 }
+
+// A few bytes of a sparse entry stand for a terabyte of zeros, which would fill
+// the memory of an enclave that several owners share.
+func TestSparseEntriesAreRefused(t *testing.T) {
+	t.Parallel()
+	var archive bytes.Buffer
+	w := tar.NewWriter(&archive)
+	// The writer refuses GNU.sparse records, so they are renamed below.
+	err := w.WriteHeader(&tar.Header{Name: "f", Typeflag: tar.TypeReg, Format: tar.FormatPAX, PAXRecords: map[string]string{
+		"XYZ.sparse.size": "1099511627776", "XYZ.sparse.numblocks": "1", "XYZ.sparse.map": "1099511627776,0",
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	sealed := filepath.Join(t.TempDir(), "sealed")
+	hostile := bytes.ReplaceAll(archive.Bytes(), []byte("XYZ.sparse"), []byte("GNU.sparse"))
+	if err := os.WriteFile(sealed, seal(t, hostile, data.Header{Content: data.Directory}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	err = data.Open(t.Context(), sealed, filepath.Join(t.TempDir(), "out"), withKey, data.OpenOptions{})
+	if refusal.Of(err) != refusal.DataCorrupt || !strings.Contains(err.Error(), "sparse") {
+		t.Errorf("error %v, want DataCorrupt for a sparse entry", err)
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/adyton-dev/adyton/refusal"
 )
@@ -73,6 +74,20 @@ func writeEntry(archive *tar.Writer, root *os.Root, name string, d fs.DirEntry) 
 	return nil
 }
 
+// maxEntries bounds the files and directories of a sealed directory.
+const maxEntries = 1 << 20
+
+// sparse reports whether an entry is larger than what the archive holds of it:
+// writeTree makes none, and a few bytes of one could fill a disk.
+func sparse(entry *tar.Header) bool {
+	for name := range entry.PAXRecords {
+		if strings.HasPrefix(name, "GNU.sparse.") {
+			return true
+		}
+	}
+	return entry.Typeflag == tar.TypeGNUSparse
+}
+
 // readTree unpacks the archive r into the existing directory dir and reads r to
 // its end, so that it is wholly authenticated. Nothing is written outside dir.
 func readTree(r io.Reader, dir string, owner *Owner) error {
@@ -86,13 +101,20 @@ func readTree(r io.Reader, dir string, owner *Owner) error {
 		mode fs.FileMode
 	}
 	var directories []directory
-	for archive := tar.NewReader(r); ; {
+	entries := 0
+	for archive := tar.NewReader(r); ; entries++ {
 		entry, err := archive.Next()
 		if err == io.EOF {
 			break
 		}
 		if err != nil {
 			return archiveError(err)
+		}
+		if entries == maxEntries {
+			return refusal.New(refusal.DataCorrupt, "sealed directory: more than %d entries", maxEntries)
+		}
+		if sparse(entry) {
+			return refusal.New(refusal.DataCorrupt, "sealed directory: %q is sparse", entry.Name)
 		}
 		name, mode := path.Clean(entry.Name), fs.FileMode(entry.Mode)&fs.ModePerm
 		if !filepath.IsLocal(name) || name == "." {

@@ -147,7 +147,7 @@ var changes = []struct {
 	{"environment", func(d *descriptor.Descriptor) { d.Environment["MODE"] = "prod " }},
 	{"environment", func(d *descriptor.Descriptor) { d.Environment["LD_PRELOAD"] = "/data/evil.so" }},
 	{"environment", func(d *descriptor.Descriptor) { delete(d.Environment, "MODE") }},
-	{"pass-environment", func(d *descriptor.Descriptor) { d.PassEnvironment[0] = "LD_PRELOAD" }},
+	{"pass-environment", func(d *descriptor.Descriptor) { d.PassEnvironment[0] = "LOG_FORMAT" }},
 	{"working-directory", func(d *descriptor.Descriptor) { d.WorkingDirectory = "/data" }},
 	{"user", func(d *descriptor.Descriptor) { d.User = "0:65532" }},
 	{"mounts", func(d *descriptor.Descriptor) { d.Mounts[1].ReadOnly = false }},
@@ -314,6 +314,9 @@ func TestValidateNamesTheBadPart(t *testing.T) {
 		{"environment", func(d *descriptor.Descriptor) { d.Environment["A=B"] = "" }},
 		{"environment", func(d *descriptor.Descriptor) { d.Environment["A"] = "\x00" }},
 		{"pass-environment", func(d *descriptor.Descriptor) { d.PassEnvironment = []string{"A", "A"} }},
+		{"pass-environment", func(d *descriptor.Descriptor) { d.PassEnvironment = []string{"LD_PRELOAD"} }},
+		{"pass-environment", func(d *descriptor.Descriptor) { d.PassEnvironment = []string{"PATH"} }},
+		{"pass-environment", func(d *descriptor.Descriptor) { d.PassEnvironment = []string{"GODEBUG"} }},
 		{"working-directory", func(d *descriptor.Descriptor) { d.WorkingDirectory = "data" }},
 		{"user", func(d *descriptor.Descriptor) { d.User = "nobody" }},
 		{"user", func(d *descriptor.Descriptor) { d.User = "0:4294967295" }},
@@ -323,6 +326,10 @@ func TestValidateNamesTheBadPart(t *testing.T) {
 		{"mounts", func(d *descriptor.Descriptor) { d.Mounts[0].Destination = "/run" }},
 		{"mounts", func(d *descriptor.Descriptor) { d.Mounts[0].Destination = "/a/../b" }},
 		{"mounts", func(d *descriptor.Descriptor) { d.Mounts[0].Kind = "overlay" }},
+		// The host could make /data/memory/deep a link to /run/adyton.
+		{"mounts", func(d *descriptor.Descriptor) {
+			d.Mounts = append(d.Mounts, descriptor.Mount{Destination: "/data/memory/deep", Kind: descriptor.MountTmpfs})
+		}},
 		{"memory", func(d *descriptor.Descriptor) { d.Memory = 0 }},
 		{"memory", func(d *descriptor.Descriptor) { d.Memory = 1 << 60 }},
 		{"threads", func(d *descriptor.Descriptor) { d.Threads = 0 }},

@@ -18,6 +18,7 @@ const (
 	MaxThreads = 4096
 	maxEntries = 4096 // of each list
 	maxString  = 128 << 10
+	maxPath    = 4095 // Linux's PATH_MAX without the NUL
 )
 
 var (
@@ -89,8 +90,11 @@ func CheckVariable(name string) error {
 
 // CheckPath checks for an absolute path without ".", ".." or needless slashes.
 func CheckPath(p string) error {
+	if len(p) > maxPath {
+		return fmt.Errorf("a path is %d bytes long, at most %d are allowed", len(p), maxPath)
+	}
 	if !path.IsAbs(p) || path.Clean(p) != p {
-		return fmt.Errorf("%q is not a clean absolute path: write it from / and without . or ..", p)
+		return fmt.Errorf("%q is not a clean absolute path: write it from / without dot elements", p)
 	}
 	return CheckText(p)
 }
@@ -170,12 +174,22 @@ func (d *Descriptor) checkPassEnvironment() error {
 		if err := CheckVariable(name); err != nil {
 			return err
 		}
+		if choosesCode(name) {
+			return fmt.Errorf("%s lets the host choose what code runs: fix its value with env", name)
+		}
 		if seen[name] {
 			return fmt.Errorf("%s is named twice", name)
 		}
 		seen[name] = true
 	}
 	return nil
+}
+
+// choosesCode names the variables that steer the dynamic loader, the search for the
+// application's program, and the Go runtime of the init program, which has what the
+// host passes in its own environment.
+func choosesCode(name string) bool {
+	return name == "PATH" || strings.HasPrefix(name, "LD_") || name == "GODEBUG"
 }
 
 func (d *Descriptor) checkUser() error {
@@ -196,15 +210,24 @@ func (d *Descriptor) checkMounts() error {
 	if len(d.Mounts) > maxEntries {
 		return fmt.Errorf("there are %d, at most %d are allowed", len(d.Mounts), maxEntries)
 	}
-	seen := map[string]bool{}
+	kinds := map[string]string{} // by destination
 	for _, m := range d.Mounts {
 		if err := CheckMount(m); err != nil {
 			return err
 		}
-		if seen[m.Destination] {
+		if kinds[m.Destination] != "" {
 			return fmt.Errorf("%s is mounted twice", m.Destination)
 		}
-		seen[m.Destination] = true
+		kinds[m.Destination] = m.Kind
+	}
+	// What is in a bind mount is the host's: there, the place of a further mount could
+	// be a symbolic link, by which it would cover anything, the init program too.
+	for _, m := range d.Mounts {
+		for end := strings.LastIndexByte(m.Destination, '/'); end > 0; end = strings.LastIndexByte(m.Destination[:end], '/') {
+			if kinds[m.Destination[:end]] == MountBind {
+				return fmt.Errorf("%s is below the mount %s, where the host could redirect it: mount it elsewhere", m.Destination, m.Destination[:end])
+			}
+		}
 	}
 	return nil
 }

@@ -95,7 +95,7 @@ func (o *opening) key(ctx context.Context, h *data.Header) ([]byte, error) {
 	}
 	attester, err := attest.Detect(o.attestation)
 	if refusal.Of(err) == refusal.EvidenceUnsupported {
-		return nil, refusal.New(refusal.EvidenceUnsupported, "a broker gives the key only to a TEE, and this is none; open it inside an approved enclave, or with --key-file if you have the key: %w", err)
+		return nil, refusal.New(refusal.EvidenceUnsupported, "a broker gives the key only to a TEE, and this is none; open it inside an approved enclave, or with --key-file if you have the key")
 	}
 	if err != nil {
 		return nil, err
