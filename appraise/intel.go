@@ -26,6 +26,10 @@ func (a *Appraiser) intel(ctx context.Context, e *attest.Evidence, want Expect) 
 	if a.collateral == nil {
 		return nil, refusal.New(refusal.CollateralMissing, "no collateral service is configured")
 	}
+	// Which collateral is fetched is up to the PCK certificate, which anyone can make.
+	if err := a.verifier.CheckPCKChain(quote); err != nil {
+		return nil, nameSoftwareRoot(err, quote, nil)
+	}
 	collateral, err := a.collateral.Collateral(ctx, quote)
 	if err != nil {
 		if refusal.Of(err) != "" {

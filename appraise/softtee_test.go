@@ -1,6 +1,8 @@
 package appraise_test
 
 import (
+	"context"
+	"errors"
 	"testing"
 
 	"github.com/adyton-dev/adyton/appraise"
@@ -102,6 +104,32 @@ func TestSoftwareTD(t *testing.T) {
 			t.Errorf("other init-data: %v", err)
 		}
 	}
+}
+
+// Anyone can make a PCK certificate with any FMSPC: it must not make the appraiser
+// ask the collateral service for it.
+func TestNoCollateralIsFetchedForAChainThatIsNotTrusted(t *testing.T) {
+	t.Parallel()
+	lab, stranger := appraisetest.New(t), appraisetest.New(t)
+	evidence, err := stranger.Attester(appraisetest.Enclave{}).Evidence(t.Context(), [64]byte{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	appraiser, err := appraise.New(lab.Policy(), fetched{t}, appraise.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := appraiser.Appraise(t.Context(), evidence, appraise.Expect{}); refusal.Of(err) != refusal.SoftwareRootNotTrusted {
+		t.Errorf("got %v", err)
+	}
+}
+
+// fetched is a collateral service that must not be asked.
+type fetched struct{ t *testing.T }
+
+func (f fetched) Collateral(context.Context, *dcap.Quote) (*dcap.Collateral, error) {
+	f.t.Error("collateral was fetched")
+	return nil, errors.New("not to be asked")
 }
 
 func TestAnotherLabsRootIsRefused(t *testing.T) {

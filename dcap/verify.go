@@ -174,6 +174,18 @@ func (v *Verifier) Verify(quote []byte, c *Collateral, at time.Time) (*Result, e
 	return r, nil
 }
 
+// CheckPCKChain verifies the PCK certificate chain that a quote carries, up to a
+// trusted root and without collateral, so that a caller can do it before it fetches
+// any. Verify does it as well. It gives nil for quotes that carry no chain
+// (certification data of types 1–4), RootNotTrusted or CertificateInvalid.
+func (v *Verifier) CheckPCKChain(q *Quote) error {
+	if q.CertificationData.Type != PCKChain {
+		return nil
+	}
+	_, err := v.pckChain(q.CertificationData.Data)
+	return err
+}
+
 // pckChainOf gives the verified chain that certifies the quote's quoting enclave.
 func (v *Verifier) pckChainOf(q *Quote, c *Collateral) (*chain, error) {
 	if q.CertificationData.Type == PCKChain {

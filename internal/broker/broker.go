@@ -177,7 +177,8 @@ func (b *Broker) refuse(ctx context.Context, r audit.Record, cause error) error 
 	r.Allowed = false
 	r.Detail = truncate(r.Detail)
 	r.Resource = truncate(r.Resource)
-	if err := b.record(ctx, r, nil); err != nil {
+	// It is decided: a client cannot keep it out of the log by hanging up.
+	if err := b.record(context.WithoutCancel(ctx), r, nil); err != nil {
 		return fmt.Errorf("record refusal (%v): %w", cause, err)
 	}
 	return cause

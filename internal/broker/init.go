@@ -17,6 +17,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 
@@ -215,7 +216,15 @@ func makeKeys(hosts []string) (*ownKeys, error) {
 	return &k, nil
 }
 
+// dnsName is what may stand in a certificate, with a wildcard as the first label.
+var dnsName = regexp.MustCompile(`^(\*\.)?([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.)*[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?$`)
+
 func selfSigned(hosts []string) (tlsRecord, error) {
+	for _, host := range hosts {
+		if net.ParseIP(host) == nil && (!dnsName.MatchString(host) || len(host) > 253) {
+			return tlsRecord{}, fmt.Errorf("host %q is neither a DNS name nor an IP address", host)
+		}
+	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return tlsRecord{}, err

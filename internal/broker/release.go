@@ -149,8 +149,9 @@ func (b *Broker) decide(ctx context.Context, a *Attested, r kbs.ResourceURI, rec
 		Resource: policy.Resource{Repository: r.Repository, Type: r.Type, Tag: r.Tag, URI: r.String()},
 		Now:      b.now(),
 	}
+	record.BrokerPolicy = "" // of an attempt before
 	if wide.exists() {
-		if err := b.apply(ctx, wide.value.Text, in, record); err != nil {
+		if record.BrokerPolicy, err = b.apply(ctx, wide.value.Text, in); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -165,17 +166,17 @@ func (b *Broker) decide(ctx context.Context, a *Attested, r kbs.ResourceURI, rec
 	if text == "" {
 		return nil, nil, refusal.New(refusal.PolicyDenied, "no release policy covers %s", r)
 	}
-	if err := b.apply(ctx, text, in, record); err != nil {
+	if record.Policy, err = b.apply(ctx, text, in); err != nil {
 		return nil, nil, err
 	}
 	return &resource.value, []store.Compare{resource.unchanged(), wide.unchanged(), shared.unchanged()}, nil
 }
 
-func (b *Broker) apply(ctx context.Context, text string, in policy.Input, record *audit.Record) error {
+// apply gives the policy's digest and what it decides.
+func (b *Broker) apply(ctx context.Context, text string, in policy.Input) (digest string, err error) {
 	p, err := b.compile(text)
 	if err != nil {
-		return err
+		return "", err
 	}
-	record.Policy = p.Digest()
-	return p.Decide(ctx, in)
+	return p.Digest(), p.Decide(ctx, in)
 }

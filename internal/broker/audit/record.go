@@ -44,8 +44,12 @@ type Record struct {
 	Resource string `json:"resource,omitempty"`
 	// Version is the version of the resource.
 	Version int64 `json:"version,omitempty"`
-	// Policy is the SHA-256 of the policy that decided or was set.
+	// Policy is the SHA-256 of the policy that decided or was set. With a change of a
+	// resource it is that of its own policy, if it has one.
 	Policy string `json:"policy,omitempty"`
+	// BrokerPolicy is the SHA-256 of the broker-wide policy that a release had to
+	// pass too.
+	BrokerPolicy string `json:"broker_policy,omitempty"`
 	// Identity says what was attested, in the claims' names.
 	Identity *Identity `json:"identity,omitempty"`
 }

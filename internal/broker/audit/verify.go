@@ -25,7 +25,9 @@ const maxRecord = 1 << 20
 // checkpoint and with checkpoints that were kept from earlier. It gives the tree.
 //
 // An edited, removed, inserted or reordered record is an error of reason
-// AuditCorrupt. That the whole log was cut back to an older state of itself, or
+// AuditCorrupt, and so is a release by another version or policy than the log says
+// was last written: then the host put back a part of the store, or took it away.
+// That the whole log was cut back to an older state of itself, or
 // replaced by another one under the same key, shows only against an earlier
 // checkpoint: keep one elsewhere.
 func Verify(records iter.Seq2[[]byte, error], verifier note.Verifier, checkpoint []byte, earlier ...[]byte) (tlog.Tree, error) {
@@ -45,6 +47,7 @@ func Verify(records iter.Seq2[[]byte, error], verifier note.Verifier, checkpoint
 		kept = append(kept, tree)
 	}
 	var f frontier
+	state := newReplay()
 	for data, err := range records {
 		if err != nil {
 			return tlog.Tree{}, err
@@ -53,13 +56,17 @@ func Verify(records iter.Seq2[[]byte, error], verifier note.Verifier, checkpoint
 			return tlog.Tree{}, corrupt("there are more records than the %d that the checkpoint signs", want.N)
 		}
 		var r struct {
-			Sequence *int64 `json:"seq"`
+			Record
+			Sequence *int64 `json:"seq"` // goes before the record's own: it must be there
 		}
 		if err := json.Unmarshal(data, &r); err != nil || r.Sequence == nil {
 			return tlog.Tree{}, corrupt("record %d is not a record", f.n)
 		}
 		if *r.Sequence != f.n {
 			return tlog.Tree{}, corrupt("record %d is in the place of record %d", *r.Sequence, f.n)
+		}
+		if err := state.next(f.n, &r.Record); err != nil {
+			return tlog.Tree{}, err
 		}
 		f.add(data)
 		for _, k := range kept {

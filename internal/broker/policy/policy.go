@@ -141,7 +141,12 @@ type compiled struct {
 // Compile reads a policy in YAML. The error is a refusal of reason PolicyInvalid
 // that says where in the text it is.
 func (c *Compiler) Compile(text []byte) (*Policy, error) {
-	doc, file, err := parse(text)
+	return c.CompileFile("policy", text)
+}
+
+// CompileFile is Compile of the text of the file name, which errors begin with.
+func (c *Compiler) CompileFile(name string, text []byte) (*Policy, error) {
+	doc, file, err := parse(name, text)
 	if err != nil {
 		return nil, refusal.New(refusal.PolicyInvalid, "%w", err)
 	}
@@ -240,8 +245,8 @@ func (c *Compiler) compile(v Validation) (compiled, error) {
 var reasonPattern = regexp.MustCompile(`^[A-Z][A-Za-z0-9]{2,63}$`)
 
 // parse decodes the YAML strictly and checks what is not an expression.
-func parse(text []byte) (*document, *strictyaml.Document, error) {
-	file, err := strictyaml.Parse("policy", text, MaxSize)
+func parse(name string, text []byte) (*document, *strictyaml.Document, error) {
+	file, err := strictyaml.Parse(name, text, MaxSize)
 	if err != nil {
 		return nil, nil, err
 	}

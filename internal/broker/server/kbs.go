@@ -42,10 +42,7 @@ func (s *Server) auth(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return s.broker.Refused(r.Context(), audit.Record{Event: audit.EventAuth, Client: client(r)}, err)
 	}
-	session, err := s.sessions.open(req.TEE)
-	if err != nil {
-		return err
-	}
+	session := s.sessions.open(req.TEE)
 	s.setCookie(w, r, session.id)
 	writeJSON(w, http.StatusOK, kbs.Challenge{Nonce: session.nonce, ExtraParams: extra})
 	return nil

@@ -181,6 +181,7 @@ const (
 	idleTimeout   = 2 * time.Minute
 	stopTimeout   = 10 * time.Second
 	maxHeader     = 64 << 10
+	maxStreams    = 16 // of one HTTP/2 connection
 )
 
 // Serve answers on listener until ctx ends, then finishes what is under way. If
@@ -191,7 +192,9 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener, readyFile str
 		Handler:           s.Handler(),
 		ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
 		MaxHeaderBytes: maxHeader,
-		ErrorLog:       slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		// Each request under way holds its body: streams count as connections do.
+		HTTP2:    &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
+		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
 	url := "http://" + listener.Addr().String()
 	listener = netutil.LimitListener(listener, s.connections)

@@ -517,17 +517,20 @@ func TestSessionsAreBoundedAndExpire(t *testing.T) {
 	now := time.Now()
 	clock := func() time.Time { mu.Lock(); defer mu.Unlock(); return now }
 	f := start(t, func(o *fixtureOptions) { o.limits.Pending, o.limits.Attested, o.now = 10, 2, clock })
-	cookie, nonce := f.challenge("sgx")
+	flooded, _ := f.challenge("sgx")
 	var pending []string
 	for range 9 {
 		c, _ := f.challenge("sgx")
 		pending = append(pending, c)
 	}
-	if code, p, _ := f.send("POST", kbs.AuthPath, authBody); code != 429 || p.Reason != refusal.RateLimited {
-		t.Errorf("one more: %d %+v", code, p)
+	// Whoever opens sessions and never attests does not lock out others: the
+	// oldest pending session gives way.
+	cookie, nonce := f.challenge("sgx")
+	if code, p, _ := f.send("POST", kbs.AttestPath, "{}", "Cookie", flooded); code != 401 || p.Reason != refusal.SessionInvalid {
+		t.Errorf("the oldest pending session: %d %+v", code, p)
 	}
 	if code, _, _ := f.send("POST", kbs.AttestPath, evidence(t, nonce, false), "Cookie", cookie); code != 200 {
-		t.Errorf("a session opened before the flood attests: %d", code)
+		t.Errorf("a session opened during the flood attests: %d", code)
 	}
 	// The oldest attested session gives way.
 	for range 2 {
@@ -666,6 +669,24 @@ func TestEveryDecisionIsInTheVerifiedAuditLog(t *testing.T) {
 	}
 	if _, err := audit.Verify(all, verifier, checkpoint); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestARefusalIsRecordedThoughTheClientHasGone(t *testing.T) {
+	t.Parallel()
+	f := start(t)
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	before := f.broker.Audit().Size()
+	const refusals = 20
+	for range refusals {
+		cause := refusal.New(refusal.PolicyDenied, "no")
+		if err := f.broker.Refused(gone, audit.Record{Event: audit.EventRelease}, cause); !errors.Is(err, cause) {
+			t.Error(err)
+		}
+	}
+	if got := f.broker.Audit().Size() - before; got != refusals {
+		t.Errorf("%d of %d refusals are recorded", got, refusals)
 	}
 }
 

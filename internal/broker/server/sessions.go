@@ -40,18 +40,19 @@ func newSessions(now func() time.Time, lifetime time.Duration, maxPending, maxAt
 	}
 }
 
-// open gives a new pending session, or a refusal of reason RateLimited if there
-// are too many.
-func (t *sessions) open(tee string) (*session, error) {
+// open gives a new pending session. If there are too many, the oldest is dropped:
+// refusing new ones would let one client that never attests lock out all others,
+// and at the rate limit it takes seconds to drop one that is about to attest.
+func (t *sessions) open(tee string) *session {
 	s := &session{id: random(24, base64.RawURLEncoding), tee: tee, nonce: random(32, base64.StdEncoding), expires: t.now().Add(t.lifetime)}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.expire()
 	if t.pending.Len() >= t.maxPending {
-		return nil, refusal.New(refusal.RateLimited, "%d sessions wait for evidence; retry in a few seconds", t.maxPending)
+		t.remove(t.pending, t.pending.Front())
 	}
 	t.byID[s.id] = t.pending.PushBack(s)
-	return s, nil
+	return s
 }
 
 // take removes a pending session and gives it: its nonce is good for one try.

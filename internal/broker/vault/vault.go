@@ -5,8 +5,10 @@
 // another. The root key itself is stored wrapped: see rootkey.go for by what. The
 // package imports Tink and x/crypto and nothing of the project.
 //
-// What it cannot show is that the host put back an older state of the store; the
-// audit log's checkpoints show that.
+// What it cannot show is that the host put back an older state of the store. A
+// release that rests on a single old record shows when the audit log is verified;
+// that all of the store is old, log included, shows against a checkpoint that was
+// kept elsewhere.
 package vault
 
 import (
