@@ -6,7 +6,7 @@
 // HTTP; it can then withhold collateral, but not forge it.
 //
 // The package imports dcap, refusal, golang.org/x/sync/singleflight and errgroup,
-// and the standard library. To fetch another kind of document, add a method beside
+// golang.org/x/time/rate and the standard library. To fetch another kind of document, add a method beside
 // [Client.tcbInfo] that names its path and its issuer-chain header.
 //
 // Source: Intel PCS API documentation v3 and v4; Intel PCCS design guide.
@@ -28,6 +28,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/singleflight"
+	"golang.org/x/time/rate"
 
 	"github.com/adyton-dev/adyton/dcap"
 	"github.com/adyton-dev/adyton/refusal"
@@ -72,6 +73,11 @@ type Options struct {
 	RootCRL string
 	// APIKey is sent as Ocp-Apim-Subscription-Key, which Intel asks for /pckcert.
 	APIKey string
+	// Rate bounds the requests a second that are sent to the service, with bursts
+	// of five seconds' worth; 0 means 20. Whose evidence is not verified yet chooses
+	// what is asked for, so that one client of a verifier could else flood the
+	// service. What is above the rate is refused as CollateralMissing.
+	Rate float64
 }
 
 // Client fetches collateral. It is safe for concurrent use: identical requests at
@@ -82,6 +88,7 @@ type Client struct {
 	options Options
 	flight  singleflight.Group
 	cache   cache
+	limit   *rate.Limiter
 }
 
 // New makes a client of the service at baseURL: "https://pccs:8081", with or
@@ -111,13 +118,17 @@ func New(baseURL string, options Options) (*Client, error) {
 	if options.MaxAge == 0 {
 		options.MaxAge = time.Hour
 	}
+	if options.Rate == 0 {
+		options.Rate = 20
+	}
 	if options.RootCRL == "" {
 		options.RootCRL = base + "/sgx/certification/" + version + "/rootcacrl"
 		if base == IntelURL {
 			options.RootCRL = intelRootCRL
 		}
 	}
-	return &Client{base: base, version: version, options: options, cache: cache{entries: map[string]entry{}}}, nil
+	return &Client{base: base, version: version, options: options, cache: cache{entries: map[string]entry{}},
+		limit: rate.NewLimiter(rate.Limit(options.Rate), int(max(1, 5*options.Rate)))}, nil
 }
 
 // Collateral fetches everything that verifying the quote needs, and the PCK
@@ -282,6 +293,9 @@ func (c *Client) get(ctx context.Context, target string, headers ...string) (res
 }
 
 func (c *Client) fetch(ctx context.Context, target string, headers []string) (doc response, err error) {
+	if !c.limit.Allow() {
+		return doc, fmt.Errorf("more than %v requests a second for collateral; try again later", c.limit.Limit())
+	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
 	if err != nil {
 		return doc, errors.New("malformed URL")

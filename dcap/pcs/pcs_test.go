@@ -281,6 +281,31 @@ func TestFailuresNameTheURL(t *testing.T) {
 	}
 }
 
+// Evidence that is not verified yet chooses the FMSPC, so that a flood of made-up
+// ones must not become a flood at the service.
+func TestRequestsToTheServiceAreBounded(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int32
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		http.NotFound(w, r)
+	}))
+	t.Cleanup(server.Close)
+	_, _, quote := newService(t, "SGX")
+	client, err := pcs.New(server.URL, pcs.Options{Rate: 0.001})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 10 {
+		if _, err := client.Collateral(t.Context(), quote); refusal.Of(err) != refusal.CollateralMissing {
+			t.Fatalf("error %v, want CollateralMissing", err)
+		}
+	}
+	if n := asked.Load(); n != 1 {
+		t.Errorf("%d requests reached the service, want 1", n)
+	}
+}
+
 func TestBaseURLMustBeOfAService(t *testing.T) {
 	t.Parallel()
 	for _, bad := range []string{"", "pccs:8081", "ftp://pccs", "https://", "https://pccs\x00"} {
