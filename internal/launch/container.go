@@ -3,6 +3,7 @@ package launch
 import (
 	"context"
 	"crypto/rand"
+	"debug/elf"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -130,6 +131,9 @@ func Prepare(ctx context.Context, r Request) (_ *Container, err error) {
 
 // launch checks what is found against what is signed, and starts the enclave.
 func (c *Container) launch(r Request, program string) error {
+	if err := checkStatic(program); err != nil {
+		return fmt.Errorf("init program %s: %w", r.Init, err)
+	}
 	digest, err := build.DigestFile(program)
 	if err != nil {
 		return err
@@ -214,11 +218,10 @@ func (c *Container) config(r Request, o sandbox.Options, mounts []ocispec.Mount)
 		}
 	}
 	if o.Rootless && r.Sandbox == sandbox.None {
-		users, err := userNamespace()
-		if err != nil {
-			return config, err
+		config.Users = userNamespace()
+		if d.User != "0:0" && len(config.Users.UIDs) == 1 {
+			return config, fmt.Errorf("enclave %q runs as user %s, and without root --sandbox=none needs entries for this user in /etc/subuid and /etc/subgid: add them, or use --sandbox=gvisor", d.Name, d.User)
 		}
-		config.Users = users
 	}
 	return config, nil
 }
@@ -298,7 +301,7 @@ func nameServiceFiles(d *descriptor.Descriptor) []ocispec.Mount {
 
 // userNamespace maps root of the container to this user, and the users above to
 // those that /etc/subuid and /etc/subgid give this user, if any.
-func userNamespace() (*ocispec.UserNamespace, error) {
+func userNamespace() *ocispec.UserNamespace {
 	uids := []specs.LinuxIDMapping{{ContainerID: 0, HostID: uint32(os.Geteuid()), Size: 1}}
 	gids := []specs.LinuxIDMapping{{ContainerID: 0, HostID: uint32(os.Getegid()), Size: 1}}
 	subordinateUIDs, uidErr := user.CurrentUserSubUIDs()
@@ -307,7 +310,7 @@ func userNamespace() (*ocispec.UserNamespace, error) {
 		uids = append(uids, subordinate(subordinateUIDs[0]))
 		gids = append(gids, subordinate(subordinateGIDs[0]))
 	}
-	return &ocispec.UserNamespace{UIDs: uids, GIDs: gids}, nil
+	return &ocispec.UserNamespace{UIDs: uids, GIDs: gids}
 }
 
 func subordinate(ids user.SubID) specs.LinuxIDMapping {
@@ -315,19 +318,38 @@ func subordinate(ids user.SubID) specs.LinuxIDMapping {
 }
 
 // makeWorkingDirectory makes the directory that the application starts in, as
-// other container runtimes do. No link of the image leads out of root.
+// other container runtimes do. No link of the image leads out of root: a path
+// through one that tries is left alone, and the init program says whether it
+// exists inside.
 func makeWorkingDirectory(root, dir string) error {
 	inside, err := os.OpenRoot(root)
 	if err != nil {
 		return fmt.Errorf("open the root file system: %w", err)
 	}
 	defer inside.Close()
-	if dir = strings.TrimPrefix(dir, "/"); dir == "" {
+	dir = strings.TrimPrefix(dir, "/")
+	if dir == "" {
 		return nil
 	}
-	// A path through an absolute link is refused here and works inside.
-	if err := inside.MkdirAll(dir, 0o755); err != nil && errors.Is(err, unix.ENOSPC) {
+	err = inside.MkdirAll(dir, 0o755)
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EIO) {
 		return fmt.Errorf("make the working directory: %w", err)
+	}
+	return nil
+}
+
+// checkStatic refuses a program that would need an interpreter: the image has none,
+// and the error from inside would not say so.
+func checkStatic(program string) error {
+	f, err := elf.Open(program)
+	if err != nil {
+		return fmt.Errorf("not a Linux program: %w", err)
+	}
+	defer f.Close()
+	for _, segment := range f.Progs {
+		if segment.Type == elf.PT_INTERP {
+			return errors.New("not static: build it with `make build` (CGO_ENABLED=0)")
+		}
 	}
 	return nil
 }

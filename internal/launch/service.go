@@ -56,7 +56,7 @@ func Serve(dir string, enclave *Enclave, platform Platform, o ServeOptions) (_ *
 		return nil, err
 	}
 	if target != "" {
-		report := func(err error) { o.Logger.Warn("broker connection failed", "error", err) }
+		report := func(err error) { o.Logger.Warn("the enclave cannot reach its broker", "error", err) }
 		if s.relay, err = relay.Listen(s.path(initd.BrokerSocket), target, report); err != nil {
 			return nil, err
 		}
@@ -65,7 +65,10 @@ func Serve(dir string, enclave *Enclave, platform Platform, o ServeOptions) (_ *
 		return nil, fmt.Errorf("make the directory of attestation files: %w", err)
 	}
 	s.attestation, err = attestfs.Mount(s.attestationDir(), enclave, platform, attestfs.Options{Logger: o.Logger})
-	return s, err
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 // brokerAddress gives the host:port of the broker, or "" if there is none.

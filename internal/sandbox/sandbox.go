@@ -70,6 +70,7 @@ type Options struct {
 type Engine struct {
 	program string
 	options []string // before the command
+	kind    Kind
 	log     string
 	failure int            // its exit code if it fails itself
 	orphan  syscall.Signal // sent to the engine if the launcher dies
@@ -77,7 +78,7 @@ type Engine struct {
 
 // New finds the program of the engine.
 func New(o Options) (*Engine, error) {
-	e := &Engine{log: filepath.Join(o.StateDir, "errors.json")}
+	e := &Engine{kind: o.Kind, log: filepath.Join(o.StateDir, "errors.json")}
 	e.options = []string{"--root", filepath.Join(o.StateDir, "engine"), "--log", e.log, "--log-format", "json"}
 	var tool Tool
 	switch o.Kind {
@@ -124,7 +125,11 @@ type Streams struct {
 // not run it. The caller must call [Engine.Delete] in the end.
 func (e *Engine) Run(ctx context.Context, id, bundle string, s Streams, signals <-chan os.Signal) (int, error) {
 	cmd := e.command(ctx, "run", "--bundle", bundle, id)
-	cmd.Stdout, cmd.Stderr = s.Out, s.Err
+	cmd.Cancel = func() error {
+		// The workload holds the streams, so it must end, or Wait would not.
+		return errors.Join(e.Delete(context.WithoutCancel(ctx), id), cmd.Process.Kill())
+	}
+	cmd.Stdout, cmd.Stderr = e.output(s.Out), e.output(s.Err)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: e.orphan}
 	if s.Terminal {
 		cmd.Stdin = s.In
@@ -132,13 +137,12 @@ func (e *Engine) Run(ctx context.Context, id, bundle string, s Streams, signals 
 		// In a process group of its own the engine does not get the terminal's
 		// signals a second time; it may then not read a terminal itself either.
 		cmd.SysProcAttr.Setpgid = true
-		closeIn, err := connect(cmd, s.In)
+		closeIn, err := e.connect(cmd, s.In)
 		if err != nil {
 			return 0, err
 		}
 		defer closeIn()
 	}
-	cmd.WaitDelay = time.Second // for the streams, after the engine's end
 
 	// The signal of Pdeathsig is sent when the thread that forks ends.
 	runtime.LockOSThread()
@@ -189,10 +193,11 @@ func fromTerminal(sig syscall.Signal) bool {
 	return sig == unix.SIGINT || sig == unix.SIGQUIT || sig == unix.SIGTSTP || sig == unix.SIGWINCH
 }
 
-// connect gives cmd its standard input. A terminal is copied through a pipe.
-func connect(cmd *exec.Cmd, in io.Reader) (closeIn func(), err error) {
+// connect gives cmd its standard input. A terminal, and what the engine cannot
+// share, is copied through a pipe.
+func (e *Engine) connect(cmd *exec.Cmd, in io.Reader) (closeIn func(), err error) {
 	file, isFile := in.(*os.File)
-	if in == nil || (isFile && !isTerminal(file)) {
+	if in == nil || isFile && !isTerminal(file) && !e.misreads(file) {
 		cmd.Stdin = in
 		return func() {}, nil
 	}
@@ -209,6 +214,23 @@ func connect(cmd *exec.Cmd, in io.Reader) (closeIn func(), err error) {
 	return func() { _ = pipe.Close() }, nil
 }
 
+// output gives the writer to hand to the engine: the file itself, so that nothing
+// is copied, or what makes package exec copy through a pipe.
+func (e *Engine) output(w io.Writer) io.Writer {
+	if file, ok := w.(*os.File); ok && e.misreads(file) {
+		return struct{ io.Writer }{file}
+	}
+	return w
+}
+
+// misreads reports whether the engine would use the file at another place than
+// the processes that it is shared with: gVisor keeps an offset of its own for a
+// regular file, so that in `(adyton run …; echo) > file` the echo would overwrite.
+func (e *Engine) misreads(file *os.File) bool {
+	info, err := file.Stat()
+	return e.kind == GVisor && err == nil && info.Mode().IsRegular()
+}
+
 func isTerminal(file *os.File) bool {
 	_, err := unix.IoctlGetTermios(int(file.Fd()), unix.TCGETS)
 	return err == nil
@@ -219,7 +241,7 @@ func isTerminal(file *os.File) bool {
 func (e *Engine) outcome(cmd *exec.Cmd, err error) (int, error) {
 	var exit *exec.ExitError
 	switch {
-	case err == nil, errors.Is(err, exec.ErrWaitDelay):
+	case err == nil:
 		return cmd.ProcessState.ExitCode(), nil
 	case !errors.As(err, &exit):
 		return 0, fmt.Errorf("wait for %s: %w", filepath.Base(e.program), err)

@@ -5,8 +5,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-
-	"github.com/adyton-dev/adyton/internal/sandbox/toolcache"
 )
 
 // Tool is a program of another project that a sandbox is made with. `make
@@ -41,9 +39,20 @@ func Runc() Tool {
 	}
 }
 
-// CachePath is where `make tools` puts the program. The version is part of the
-// path, so that programs of two versions never mix.
-func (t Tool) CachePath() (string, error) { return toolcache.Path(t.Name, t.Version) }
+// CachePath is where `make tools` puts the program, outside every checkout:
+// ${ADYTON_CACHE:-<the user's cache>/adyton}/tools/<name>-<version>/<name>. The
+// version is part of the path, so that programs of two versions never mix.
+func (t Tool) CachePath() (string, error) {
+	cache := os.Getenv("ADYTON_CACHE")
+	if cache == "" {
+		user, err := os.UserCacheDir()
+		if err != nil {
+			return "", fmt.Errorf("find the cache of built tools (set ADYTON_CACHE): %w", err)
+		}
+		cache = filepath.Join(user, "adyton")
+	}
+	return filepath.Join(cache, "tools", t.Name+"-"+t.Version, t.Name), nil
+}
 
 // Find gives the path of the program: the one on PATH, else the one in the
 // cache.

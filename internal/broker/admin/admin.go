@@ -224,7 +224,7 @@ func (c *Client) call(ctx context.Context, method, path string, body []byte, cre
 		if errors.As(err, &refused) { // by the pin
 			return nil, refused
 		}
-		return nil, refusal.New(refusal.BrokerUnreachable, "%w", err)
+		return nil, refusal.New(refusal.BrokerUnreachable, "%w: is the broker running, and is its URL right?", err)
 	}
 	defer resp.Body.Close()
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))

@@ -9,10 +9,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"iter"
 	"os"
 	"path/filepath"
+	"strconv"
 	"text/tabwriter"
 	"time"
 
@@ -70,6 +70,9 @@ type opened struct {
 	close      func() error
 }
 
+// errNoLog is for a command line that names no log.
+var errNoLog = ui.Usage("name the log: --dir, --broker or --file")
+
 func (s *source) open(ctx context.Context) (*opened, error) {
 	switch {
 	case s.file != "":
@@ -87,7 +90,7 @@ func (s *source) open(ctx context.Context) (*opened, error) {
 		}
 		return openClient(ctx, c)
 	}
-	return nil, ui.Usage("name the log: --dir, --broker or --file")
+	return nil, errNoLog
 }
 
 func (s *source) openDir(ctx context.Context) (*opened, error) {
@@ -159,6 +162,9 @@ func newList(s *source) *cobra.Command {
 		Example: "  adyton audit list --dir broker --refused\n  adyton audit list --dir broker -o json > log.jsonl",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			if last < 0 {
+				return ui.Usage("--last %d: it counts records, from the newest", last)
+			}
 			l, err := s.open(cmd.Context())
 			if err != nil {
 				return err
@@ -244,17 +250,21 @@ func newShow(s *source) *cobra.Command {
 		Example: "  adyton audit show --dir broker 12",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			wanted, err := strconv.ParseInt(args[0], 10, 64)
+			if err != nil || wanted < 0 {
+				return ui.Usage("%q is not a record's number: see 'adyton audit list'", args[0])
+			}
 			l, err := s.open(cmd.Context())
 			if err != nil {
 				return err
 			}
 			defer func() { err = errors.Join(err, l.close()) }()
-			n := 0
+			n := int64(0)
 			for data, err := range l.records {
 				if err != nil {
 					return err
 				}
-				if fmt.Sprint(n) == args[0] {
+				if n == wanted {
 					var indented bytes.Buffer
 					if err := json.Indent(&indented, data, "", "  "); err != nil {
 						return fmt.Errorf("audit record: %w", err)
@@ -264,7 +274,7 @@ func newShow(s *source) *cobra.Command {
 				}
 				n++
 			}
-			return fmt.Errorf("there is no record %s; the log has %d", args[0], n)
+			return fmt.Errorf("there is no record %d; the log has %d, from 0", wanted, n)
 		},
 	}
 }
@@ -382,16 +392,23 @@ can write the directory can exchange the key with everything else.`,
 func (s *source) verifier(key string) (note.Verifier, error) {
 	if key == "" {
 		if s.dir == "" {
-			return nil, ui.Usage("name the checkpoints' key: --key FILE")
+			if s.remote.URL == "" && s.file == "" {
+				return nil, errNoLog
+			}
+			return nil, ui.Usage("name the checkpoints' key: --key FILE, a copy of audit.pub in the broker's directory")
+		}
+		if err := connect.Exists(s.dir); err != nil {
+			return nil, err
 		}
 		return broker.AuditVerifier(s.dir)
 	}
 	data, err := os.ReadFile(key)
-	if errors.Is(err, fs.ErrNotExist) {
+	if err != nil {
 		return nil, fmt.Errorf("--key: %w", err)
 	}
+	verifier, err := broker.ParseAuditKey(string(data))
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("--key %s: %w", key, err)
 	}
-	return broker.ParseAuditKey(string(data))
+	return verifier, nil
 }

@@ -144,6 +144,9 @@ func newOwner() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "owner",
 		Short: "Register and remove owners of resources",
+		Example: `  adyton broker owner add --dir broker hospital-a \
+      --public-key hospital-a.pub --repository hospital-a
+  adyton broker owner list --dir broker`,
 	}
 	cmd.AddCommand(newOwnerAdd(), newOwnerRemove(), newOwnerList())
 	return cmd

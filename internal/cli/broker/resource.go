@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	core "github.com/adyton-dev/adyton/internal/broker"
 	"github.com/adyton-dev/adyton/internal/broker/admin"
 	"github.com/adyton-dev/adyton/internal/broker/api"
 	"github.com/adyton-dev/adyton/internal/cli/broker/connect"
@@ -24,6 +25,8 @@ func newResource() *cobra.Command {
 		Use:   "resource",
 		Short: "Store and remove resources as their owner",
 		Long:  "Resources are named kbs:///REPOSITORY/TYPE/TAG. Their values go in and are released\nto approved TEEs; no command reads one back.",
+		Example: `  adyton broker resource list --broker https://127.0.0.1:8443 --broker-spki sha256:… \
+      --owner-key hospital-a.key hospital-a`,
 	}
 	r.AddFlags(cmd, ownerKeyFlag, "the owner's")
 	cmd.AddCommand(newResourcePut(&r), newResourceDelete(&r), newResourceMetadata(&r), newResourceList(&r), newResourcePolicy(&r))
@@ -53,8 +56,8 @@ func newResourcePut(r *connect.Remote) *cobra.Command {
 			}
 			var policy []byte
 			if policyFile != "" {
-				if policy, err = os.ReadFile(policyFile); err != nil {
-					return fmt.Errorf("--policy: %w", err)
+				if policy, err = readPolicy(policyFile); err != nil {
+					return err
 				}
 			}
 			err = c.PutResource(cmd.Context(), args[0], value, policy, createOnly)
@@ -67,6 +70,23 @@ func newResourcePut(r *connect.Remote) *cobra.Command {
 	cmd.Flags().StringVar(&policyFile, "policy", "", "file with the release policy")
 	cmd.Flags().BoolVar(&createOnly, "create-only", false, "refuse if the resource exists")
 	return cmd
+}
+
+// readPolicy reads a policy and compiles it as the broker will, so that a mistake
+// is named by file and line.
+func readPolicy(path string) ([]byte, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("release policy: %w", err)
+	}
+	compiler, err := core.NewPolicyCompiler()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := compiler.CompileFile(path, text); err != nil {
+		return nil, err
+	}
+	return text, nil
 }
 
 func readInput(cmd *cobra.Command, path string) ([]byte, error) {
@@ -172,9 +192,9 @@ func newResourcePolicy(r *connect.Remote) *cobra.Command {
 			case remove:
 				return c.DeletePolicy(cmd.Context(), args[0])
 			case file != "":
-				text, err := os.ReadFile(file)
+				text, err := readPolicy(file)
 				if err != nil {
-					return fmt.Errorf("--set: %w", err)
+					return err
 				}
 				return c.SetPolicy(cmd.Context(), args[0], text)
 			}

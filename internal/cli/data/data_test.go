@@ -68,8 +68,11 @@ func TestKeyFileSealsAndOpens(t *testing.T) {
 		if _, err := run(t, append([]string{"seal", "--key-file", in("key"), in("plain"), in("sealed")}, flags...)...); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := run(t, "open", "--key-file", in("key"), in("sealed"), in("opened")); err != nil {
+		if _, err := run(t, "open", "--force", "--key-file", in("key"), in("sealed"), in("opened")); err != nil {
 			t.Fatal(err)
+		}
+		if _, err := run(t, "open", "--key-file", in("key"), in("sealed"), in("opened")); err == nil || !strings.Contains(err.Error(), "--force") {
+			t.Errorf("open onto a file = %v, want an error that names --force", err)
 		}
 		got, err := os.ReadFile(in("opened"))
 		if err != nil || string(got) != "the genotypes" {

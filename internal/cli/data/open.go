@@ -30,6 +30,7 @@ type opening struct {
 	in, out              string
 	keyFile              string
 	brokerURL, brokerPin string
+	force                bool
 	attestation          attest.Paths // where to look for a TEE
 }
 
@@ -56,11 +57,15 @@ enclave rarely need this command: "unlock" in enclave.yaml opens files before th
 	flags.StringVar(&o.keyFile, "key-file", "", "file with the key, instead of a broker")
 	flags.StringVar(&o.brokerURL, "broker", "", "URL of the broker, https://HOST:PORT")
 	flags.StringVar(&o.brokerPin, "broker-spki", "", "pin of the broker's key, sha256:HEX")
+	flags.BoolVar(&o.force, "force", false, "replace OUT if it is a file that exists")
 	cmd.MarkFlagsMutuallyExclusive("key-file", "broker")
 	return cmd
 }
 
 func (o *opening) run(ctx context.Context, stdout, stderr io.Writer) error {
+	if err := checkFree(o.out, o.force); err != nil {
+		return err
+	}
 	info, err := os.Stat(o.in)
 	if err != nil {
 		return fmt.Errorf("open sealed data: %w", err)
@@ -87,6 +92,22 @@ func (o *opening) run(ctx context.Context, stdout, stderr io.Writer) error {
 	}
 	_, err = fmt.Fprintf(stdout, "opened %s to %s\n", o.in, o.out)
 	return err
+}
+
+// checkFree refuses to replace what exists, unless it is a file and force is set.
+// A device would be replaced, too, not written to.
+func checkFree(out string, force bool) error {
+	switch info, err := os.Lstat(out); {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return fmt.Errorf("look for %s: %w", out, err)
+	case !info.Mode().IsRegular():
+		return fmt.Errorf("%s exists and is not a file: name another OUT", out)
+	case !force:
+		return fmt.Errorf("%s exists; --force replaces it", out)
+	}
+	return nil
 }
 
 func (o *opening) key(ctx context.Context, h *data.Header) ([]byte, error) {

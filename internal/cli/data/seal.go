@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -90,8 +89,8 @@ func (s *sealing) run(ctx context.Context, stdout, stderr io.Writer) error {
 		}
 		s.resource = uri.String()
 	}
-	if _, err := os.Lstat(s.out); err == nil && !s.force {
-		return fmt.Errorf("%s exists; --force replaces it", s.out)
+	if err := checkFree(s.out, s.force); err != nil {
+		return err
 	}
 	if s.keyFile != "" {
 		kek, err := readKey(s.keyFile)
@@ -202,8 +201,8 @@ func readPolicy(name string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := compiler.Compile(text); err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+	if _, err := compiler.CompileFile(name, text); err != nil {
+		return nil, err
 	}
 	return text, nil
 }

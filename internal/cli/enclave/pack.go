@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path"
+	"regexp"
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -55,6 +56,12 @@ what it makes; every OCI image can be an enclave.`,
 			if err != nil {
 				return ui.Usage("--platform: %w", err)
 			}
+			if p.OS == "" || p.Architecture == "" {
+				return ui.Usage("--platform %q: write it as OS/ARCHITECTURE, for example linux/amd64", platform)
+			}
+			if spec.User != "" && !userPattern.MatchString(spec.User) {
+				return ui.Usage("--user %q: write it as UID:GID, for example 65532:65532; a packed image has no user names", spec.User)
+			}
 			spec.Platform = *p
 			digest, err := pack.Write(dir, spec)
 			if err != nil {
@@ -77,6 +84,8 @@ what it makes; every OCI image can be an enclave.`,
 	output.AddFlag(cmd)
 	return cmd
 }
+
+var userPattern = regexp.MustCompile(`^[0-9]{1,10}(:[0-9]{1,10})?$`)
 
 // defaultEntrypoint takes the only executable file, unless one is named.
 func defaultEntrypoint(spec *pack.Spec) error {

@@ -1,6 +1,7 @@
 package enclave
 
 import (
+	"crypto/rsa"
 	"errors"
 	"fmt"
 	"io"
@@ -44,16 +45,9 @@ same enclave with the same key gives the same bytes.`,
 			if err != nil {
 				return err
 			}
-			key, err := os.ReadFile(keyFile)
-			if errors.Is(err, os.ErrNotExist) {
-				return fmt.Errorf("read signing key: %w: make one with `adyton enclave keygen %s`", err, keyFile)
-			}
+			signer, err := readKey(keyFile)
 			if err != nil {
-				return fmt.Errorf("read signing key: %w", err)
-			}
-			signer, err := sgx.ParseKeyPEM(key)
-			if err != nil {
-				return fmt.Errorf("%s: %w", keyFile, err)
+				return err
 			}
 			config, img, d, err := in.describe(ctx)
 			if err != nil {
@@ -97,6 +91,37 @@ same enclave with the same key gives the same bytes.`,
 	cmd.Flags().StringVar(&bundle, "bundle", "", "write the signature to this file, not to the image")
 	output.AddFlag(cmd)
 	return cmd
+}
+
+// maxKey bounds a key file in bytes.
+const maxKey = 64 << 10
+
+// readKey reads a signing key, which nobody but its owner may be able to read.
+func readKey(file string) (*rsa.PrivateKey, error) {
+	f, err := os.Open(file)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("read signing key: %w: make one with `adyton enclave keygen %s`", err, file)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read signing key: %w", err)
+	}
+	defer func() { _ = f.Close() }() // only read
+	info, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("read signing key: %w", err)
+	}
+	if info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0 {
+		return nil, fmt.Errorf("signing key %s is readable by others; run chmod 600 %s", file, file)
+	}
+	pem, err := io.ReadAll(io.LimitReader(f, maxKey))
+	if err != nil {
+		return nil, fmt.Errorf("read signing key: %w", err)
+	}
+	key, err := sgx.ParseKeyPEM(pem)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return key, nil
 }
 
 func writeBundle(file string, s *build.Signed) error {

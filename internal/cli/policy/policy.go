@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"time"
 
 	"github.com/google/renameio/v2"
@@ -67,6 +68,14 @@ spec:
     message: the enclave must run in a sandbox of its own
 `
 
+// unknownSigner stands where the signer is to be filled in.
+const unknownSigner = "MRSIGNER-IN-HEX"
+
+var (
+	digestPattern = regexp.MustCompile(`^[0-9a-f]{64}$`)
+	namePattern   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
+)
+
 func newInit() *cobra.Command {
 	var (
 		name, signer, file string
@@ -79,6 +88,12 @@ func newInit() *cobra.Command {
 		Example: `  adyton policy init --signer 8f2c… --product 7 --svn 2 --file release.yaml`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if signer != unknownSigner && !digestPattern.MatchString(signer) {
+				return ui.Usage("--signer %q: write the MRSIGNER as 64 lower-case hexadecimal digits, as 'adyton enclave inspect' shows it", signer)
+			}
+			if !namePattern.MatchString(name) {
+				return ui.Usage("--name %q: use letters, digits, '.', '_' and '-'", name)
+			}
 			text := fmt.Sprintf(template, name, signer, product, svn)
 			if file == "" {
 				_, err := io.WriteString(cmd.OutOrStdout(), text)
@@ -94,7 +109,7 @@ func newInit() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&name, "name", "release", "name of the policy, for people")
-	cmd.Flags().StringVar(&signer, "signer", "MRSIGNER-IN-HEX", "MRSIGNER that is approved, 64 hex digits")
+	cmd.Flags().StringVar(&signer, "signer", unknownSigner, "MRSIGNER that is approved, 64 hex digits")
 	cmd.Flags().Uint16Var(&product, "product", 0, "ISVPRODID that is approved")
 	cmd.Flags().Uint16Var(&svn, "svn", 0, "lowest ISVSVN that is approved")
 	cmd.Flags().StringVar(&file, "file", "", "file to write (default standard output)")
@@ -146,11 +161,7 @@ func load(path string) (*engine.Policy, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := compiler.Compile(text)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return p, nil
+	return compiler.CompileFile(path, text)
 }
 
 func newTest() *cobra.Command {

@@ -36,14 +36,15 @@ func write(t *testing.T, name, text string) string {
 func TestExplainsADecisionAndExitsByIt(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "release.yaml")
-	if out, err := run(t, "init", "--signer", "aa", "--product", "7", "--svn", "2", "--file", file); err != nil {
+	signer := strings.Repeat("aa", 32)
+	if out, err := run(t, "init", "--signer", signer, "--product", "7", "--svn", "2", "--file", file); err != nil {
 		t.Fatal(err, out)
 	}
 	if out, err := run(t, "check", file); err != nil || !strings.Contains(out, "valid") {
 		t.Fatal(err, out)
 	}
 	claims := func(svn, sandbox string) string {
-		return write(t, "claims.json", `{"tee":"sgx","debug":false,"sgx":{"mrsigner":"aa","isv_prod_id":7,"isv_svn":`+svn+`},"init_data":{"sandbox":"`+sandbox+`"}}`)
+		return write(t, "claims.json", `{"tee":"sgx","debug":false,"sgx":{"mrsigner":"`+signer+`","isv_prod_id":7,"isv_svn":`+svn+`},"init_data":{"sandbox":"`+sandbox+`"}}`)
 	}
 	if out, err := run(t, "test", "--policy", file, "--claims", claims("2", "gvisor")); err != nil || !strings.HasSuffix(out, "released\n") {
 		t.Errorf("allowed: %v\n%s", err, out)
@@ -71,7 +72,7 @@ func TestBadInputIsOneLine(t *testing.T) {
 		args []string
 		want string
 	}{
-		"unknown field":   {[]string{"check", policyFile}, "policy:5:17: spec.validations[0].expression: CEL 1:4: undefined field 'isvsvn'"},
+		"unknown field":   {[]string{"check", policyFile}, "p.yaml:5:17: spec.validations[0].expression: CEL 1:4: undefined field 'isvsvn'"},
 		"missing file":    {[]string{"check", "none"}, "no such file"},
 		"broken claims":   {[]string{"test", "--policy", good, "--claims", claims}, "claims"},
 		"bad resource":    {[]string{"test", "--policy", good, "--claims", claims, "--resource", "x"}, "kbs:///"},

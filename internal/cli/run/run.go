@@ -6,15 +6,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/docker/go-units"
+	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
@@ -132,6 +133,8 @@ func (o *options) run(cmd *cobra.Command, reference string, args []string) (int,
 		return 0, err
 	}
 	request.Logger = log
+	var endProgress func()
+	request.Progress, endProgress = unpacking(cmd.ErrOrStderr(), start)
 	removed, err := launch.CleanStale(ctx, request.Base)
 	for _, name := range removed {
 		log.Info("removed what a killed launcher left behind", "enclave", name)
@@ -140,6 +143,7 @@ func (o *options) run(cmd *cobra.Command, reference string, args []string) (int,
 		log.Warn("cannot remove what a killed launcher left behind", "error", err)
 	}
 	container, err := launch.Prepare(ctx, request)
+	endProgress()
 	if err != nil {
 		return 0, err
 	}
@@ -180,6 +184,37 @@ func runContainer(ctx context.Context, c *launch.Container, streams sandbox.Stre
 	kill()
 	<-done
 	return code, err
+}
+
+// progressDelay is how long unpacking may take before a bar is shown.
+const progressDelay = time.Second
+
+// unpacking shows on a terminal how far a long unpacking is. It ignores the bar's
+// errors: the work does not depend on it.
+func unpacking(w io.Writer, start time.Time) (progress func(read, total int64), end func()) {
+	file, ok := w.(*os.File)
+	if !ok || !term.IsTerminal(int(file.Fd())) {
+		return nil, func() {}
+	}
+	var bar *progressbar.ProgressBar
+	progress = func(read, total int64) {
+		if time.Since(start) < progressDelay {
+			return
+		}
+		if bar == nil {
+			if total == 0 {
+				total = -1 // not known
+			}
+			bar = progressbar.NewOptions64(total, progressbar.OptionSetWriter(w), progressbar.OptionSetDescription("unpacking"),
+				progressbar.OptionShowBytes(true), progressbar.OptionThrottle(200*time.Millisecond))
+		}
+		_ = bar.Set64(read)
+	}
+	return progress, func() {
+		if bar != nil {
+			_ = bar.Clear()
+		}
+	}
 }
 
 func (o *options) streams(cmd *cobra.Command) (sandbox.Streams, error) {
@@ -241,12 +276,9 @@ func (o *options) request(ctx context.Context, reference string, args []string) 
 		return r, err
 	}
 	if r.Base == "" {
-		r.Base, err = rundir.DefaultBase()
-	} else {
-		r.Base, err = filepath.Abs(r.Base)
-	}
-	if err != nil {
-		return r, err
+		if r.Base, err = rundir.DefaultBase(); err != nil {
+			return r, err
+		}
 	}
 	if r.Init, err = build.FindInit(); err != nil {
 		return r, err

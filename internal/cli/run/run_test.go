@@ -207,6 +207,54 @@ func TestFailureBeforeAndInApplicationAreToldApart(t *testing.T) {
 	}
 }
 
+func TestInitProgramMustBeStaticAndTheSignedOne(t *testing.T) {
+	t.Parallel()
+	image := lab.Sign(t, "args: [args]")
+	other := filepath.Join(t.TempDir(), "init")
+	content, err := os.ReadFile(lab.Init)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(other, append(content, 0), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for init, want := range map[string]string{
+		"/bin/true":       "not static",
+		"/etc/os-release": "not a Linux program",
+		other:             "MeasurementMismatch: ",
+	} {
+		cmd := adyton(t, filepath.Join(t.TempDir(), "run"), image)
+		cmd.Env = append(cmd.Env, "ADYTON_INIT="+init)
+		if got := finish(t, cmd); got.code != 125 || !strings.Contains(got.err, want) {
+			t.Errorf("init %s: got %v, want %q", init, got, want)
+		}
+	}
+}
+
+func TestFullDiskIsAnErrorAndLeavesNothing(t *testing.T) {
+	launchtest.NeedEngine(t, sandbox.GVisor)
+	base := t.TempDir()
+	run := adyton(t, base, lab.Sign(t, "args: [args]"))
+	const onSmallDisk = `mount --make-rprivate / && mount -t tmpfs -o size=1m tmpfs "$0" && { "$@"; code=$?; ls "$0"; exit $code; }`
+	cmd := exec.CommandContext(t.Context(), "unshare", append([]string{"--mount", "sh", "-c", onSmallDisk, base}, run.Args...)...)
+	cmd.Env = run.Env
+	got := finish(t, cmd)
+	if got.code != 125 || got.out != "" || !strings.Contains(got.err, "no space left on device") || strings.Count(got.err, "\n") != 1 {
+		t.Errorf("got %v", got)
+	}
+}
+
+func TestRelativeRunDirectory(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, base string, engine ...string) {
+		cmd := adyton(t, "relative", with(engine, lab.Sign(t, "args: [args]"))...)
+		cmd.Dir = t.TempDir()
+		if got := finish(t, cmd); got.out != "/app args\n" {
+			t.Error(got)
+		}
+		wantEmpty(t, filepath.Join(cmd.Dir, "relative"))
+	})
+}
+
 func TestUnsignedImageIsRefused(t *testing.T) {
 	t.Parallel()
 	got := finish(t, adyton(t, filepath.Join(t.TempDir(), "run"), lab.Image(t)))
@@ -313,6 +361,59 @@ func TestStandardInputWithInteractive(t *testing.T) {
 			t.Errorf("code %d, %d of %d bytes\n%s", got.code, len(got.out), len(input), got.err)
 		}
 	})
+}
+
+func TestOutputIsCompleteWhenTheApplicationEndsAtOnce(t *testing.T) {
+	want := strings.Repeat("0123456789abcde\n", 1<<16) + "the last line\n"
+	onEveryEngine(t, func(t *testing.T, base string, engine ...string) {
+		image := lab.Sign(t, "args: [burst]")
+		for range 5 {
+			if got := finish(t, adyton(t, base, with(engine, image)...)); got.code != 0 || got.out != want {
+				t.Errorf("to a pipe: code %d, %d of %d bytes\n%s", got.code, len(got.out), len(want), got.err)
+			}
+			file := sharedFile(t, "")
+			cmd := adyton(t, base, with(engine, image)...)
+			cmd.Stdout = file
+			if err := cmd.Run(); err != nil {
+				t.Error(err)
+			}
+			if _, err := file.WriteString("AFTER"); err != nil {
+				t.Fatal(err)
+			}
+			content, err := os.ReadFile(file.Name())
+			if err != nil || string(content) != want+"AFTER" {
+				t.Errorf("to a file that is shared: %d bytes, want %d; %v", len(content), len(want)+5, err)
+			}
+		}
+	})
+}
+
+func TestSharedInputFileIsReadFromWhereItStands(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, base string, engine ...string) {
+		file := sharedFile(t, "header\nbody\n")
+		if _, err := file.Seek(int64(len("header\n")), io.SeekStart); err != nil {
+			t.Fatal(err)
+		}
+		cmd := adyton(t, base, with(engine, "-i", lab.Sign(t, "args: [cat]"))...)
+		cmd.Stdin = file
+		if got := finish(t, cmd); got.code != 0 || got.out != "body\n" {
+			t.Error(got)
+		}
+	})
+}
+
+// sharedFile makes a file whose offset the test shares with its children.
+func sharedFile(t *testing.T, content string) *os.File {
+	t.Helper()
+	f, err := os.Create(filepath.Join(t.TempDir(), "file"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	if _, err := f.WriteString(content); err != nil {
+		t.Fatal(err)
+	}
+	return f
 }
 
 // ready starts cmd and waits until the application has printed "ready".

@@ -180,3 +180,12 @@ func withDefaults(img v1.Image) *v1.ConfigFile {
 	config.Config = v1.Config{Entrypoint: []string{"/app"}, User: "app", WorkingDir: "/work"}
 	return config
 }
+
+// MRSIGNER is the signer of the enclaves, as policies name it.
+func (l *Lab) MRSIGNER() (sgx.Measurement, error) {
+	var s sgx.SigStruct
+	if err := s.Sign(l.Key); err != nil {
+		return sgx.Measurement{}, err
+	}
+	return s.MRSIGNER(), nil
+}

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 )
@@ -27,13 +28,17 @@ type Relay struct {
 
 	cancel context.CancelFunc
 	done   sync.WaitGroup
+
+	mu       sync.Mutex
+	reported string // the last failure
 }
 
-// Listen makes the socket at path and serves it until Close. Each connection
-// that cannot be made to target ("host:port") is closed at once and given to
-// report, since the workload sees no more than a closed connection.
+// Listen makes the socket at path and serves it until Close. A connection that
+// cannot be made to target ("host:port") is closed at once and given to report,
+// since the workload sees no more than a closed connection. A failure like the one
+// before is not reported again: workloads retry.
 func Listen(path, target string, report func(error)) (*Relay, error) {
-	listener, err := net.Listen("unix", path)
+	listener, err := listen(path)
 	if err != nil {
 		return nil, fmt.Errorf("make the broker's socket: %w", err)
 	}
@@ -49,7 +54,27 @@ func Listen(path, target string, report func(error)) (*Relay, error) {
 	return r, nil
 }
 
-// Close closes the socket and all connections, and waits for them to end.
+// listen listens at a path of any length. The kernel takes 107 bytes (unix(7)),
+// which a run directory can exceed, so the path that it gets goes through an open
+// directory.
+func listen(path string) (*net.UnixListener, error) {
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	short := fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), filepath.Base(path))
+	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: short, Net: "unix"})
+	if err != nil {
+		return nil, err
+	}
+	// The short path means another directory once this one is closed.
+	listener.SetUnlinkOnClose(false)
+	return listener, nil
+}
+
+// Close closes the socket and all connections, and waits for them to end. The
+// socket's file stays, and refuses connections.
 func (r *Relay) Close() error {
 	r.cancel()
 	err := r.listener.Close()
@@ -76,9 +101,18 @@ func (r *Relay) serve(ctx context.Context) {
 			defer r.done.Done()
 			defer func() { <-slots }()
 			if err := r.carry(ctx, inside); err != nil {
-				r.report(err)
+				r.reportNew(err)
 			}
 		}()
+	}
+}
+
+func (r *Relay) reportNew(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if text := err.Error(); text != r.reported {
+		r.reported = text
+		r.report(err)
 	}
 }
 

@@ -2,7 +2,9 @@ package relay_test
 
 import (
 	"io"
+	"io/fs"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -82,6 +84,22 @@ func TestUnreachableTargetIsReportedAndTheConnectionClosed(t *testing.T) {
 	}
 	if err := <-reported; !strings.Contains(err.Error(), target) {
 		t.Errorf("reported %v, want the address %s in it", err, target)
+	}
+}
+
+func TestSocketPathMayBeLong(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), strings.Repeat("long", 40))
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	r, err := relay.Listen(filepath.Join(dir, "s"), "127.0.0.1:1", func(error) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if info, err := os.Stat(filepath.Join(dir, "s")); err != nil || info.Mode().Type() != fs.ModeSocket {
+		t.Errorf("socket: %v, %v", info, err)
 	}
 }
 

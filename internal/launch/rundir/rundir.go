@@ -58,6 +58,10 @@ func Create(base, name string) (*Dir, error) {
 	if !ValidName(name) {
 		return nil, fmt.Errorf("name %q: want up to 63 letters, digits, '_', '.' and '-', and a letter or digit first", name)
 	}
+	base, err := filepath.Abs(base)
+	if err != nil {
+		return nil, fmt.Errorf("find the directory of running enclaves: %w", err)
+	}
 	if err := os.MkdirAll(base, 0o700); err != nil {
 		return nil, fmt.Errorf("make the directory of running enclaves: %w", err)
 	}
@@ -82,6 +86,10 @@ func Create(base, name string) (*Dir, error) {
 // Stale locks and returns the directories below base whose launcher is dead. A
 // base that does not exist has none.
 func Stale(base string) ([]*Dir, error) {
+	base, err := filepath.Abs(base)
+	if err != nil {
+		return nil, fmt.Errorf("find the directory of running enclaves: %w", err)
+	}
 	guard, err := guardBase(base)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil

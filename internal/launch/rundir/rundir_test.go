@@ -42,18 +42,18 @@ func TestNamesThatLeaveTheBaseAreRefused(t *testing.T) {
 	}
 }
 
-// TestHoldRunDirectory is no test: it is the launcher that
-// TestStaleFindsOnlyDirectoriesOfDeadLaunchers kills.
-func TestHoldRunDirectory(t *testing.T) {
-	base := os.Getenv("RUNDIR_HOLD")
-	if base == "" {
-		t.Skip("only as a child of another test")
+// holdBase makes this binary the launcher that a test kills.
+const holdBase = "RUNDIR_TEST_HOLD"
+
+func TestMain(m *testing.M) {
+	if base := os.Getenv(holdBase); base != "" {
+		if _, err := Create(base, "killed"); err != nil {
+			panic(err)
+		}
+		os.Stdout.WriteString("held\n")
+		select {}
 	}
-	if _, err := Create(base, "killed"); err != nil {
-		t.Fatal(err)
-	}
-	os.Stdout.WriteString("held\n")
-	select {}
+	os.Exit(m.Run())
 }
 
 func TestStaleFindsOnlyDirectoriesOfDeadLaunchers(t *testing.T) {
@@ -66,8 +66,8 @@ func TestStaleFindsOnlyDirectoriesOfDeadLaunchers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	child := exec.Command(os.Args[0], "-test.run", "^TestHoldRunDirectory$")
-	child.Env = append(os.Environ(), "RUNDIR_HOLD="+base)
+	child := exec.Command(os.Args[0])
+	child.Env = append(os.Environ(), holdBase+"="+base)
 	out, err := child.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -45,23 +45,20 @@ func userAllowOther() bool {
 // fuseDevice is how a server speaks with the kernel.
 const fuseDevice = "/dev/fuse"
 
-// checkFUSE says what to do where FUSE cannot work. Only root opens the device
-// itself; for users, the helper program does.
+// checkFUSE says what to do where FUSE cannot work. For users, the helper program
+// opens the device, but with their permissions.
 func checkFUSE(device string, root bool) error {
-	_, err := os.Stat(device)
-	if err == nil && root {
-		var f *os.File
-		if f, err = os.OpenFile(device, os.O_RDWR, 0); err == nil {
-			return f.Close()
-		}
+	f, err := os.OpenFile(device, os.O_RDWR, 0)
+	if err == nil {
+		err = f.Close()
 	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENXIO):
 		return fmt.Errorf("this machine has no FUSE (%s): run `modprobe fuse`; inside a container, start it with --device /dev/fuse --cap-add SYS_ADMIN", device)
 	case err != nil:
-		return fmt.Errorf("FUSE is not usable: %w: run as root of the machine, or let this user open it", err)
+		return fmt.Errorf("FUSE is not usable: %w: run as root of the machine, or let this user open it (chmod 666 %s)", err, device)
 	}
-	if _, err := fusermount(); err != nil {
+	if _, err := fusermount(); err != nil && !root {
 		return errors.New("mounting as a user needs fusermount3: install the package fuse3, or run as root")
 	}
 	return nil
@@ -69,6 +66,9 @@ func checkFUSE(device string, root bool) error {
 
 // explain says what to do about the usual failures to mount.
 func explain(err error) error {
+	if errors.Is(err, unix.EINVAL) {
+		return fmt.Errorf("%w: %s is not the FUSE device (character device 10, 229), or the kernel is older than 4.20", err, fuseDevice)
+	}
 	if errors.Is(err, unix.EPERM) {
 		return fmt.Errorf("%w: mounting needs CAP_SYS_ADMIN; inside a container, start it with --device /dev/fuse --cap-add SYS_ADMIN", err)
 	}

@@ -35,6 +35,9 @@ func main() {
 			check(err)
 			os.Stdout.Write(content)
 		}
+	case "burst":
+		fmt.Print(strings.Repeat("0123456789abcde\n", 1<<16)) // 1 MiB
+		fmt.Println("the last line")
 	case "write":
 		check(os.WriteFile(args[0], []byte(args[1]), 0o644))
 	case "fill":
