@@ -301,8 +301,8 @@ func TestRequestsToTheServiceAreBounded(t *testing.T) {
 			t.Fatalf("error %v, want CollateralMissing", err)
 		}
 	}
-	if n := asked.Load(); n != 1 {
-		t.Errorf("%d requests reached the service, want 1", n)
+	if n := asked.Load(); n > 1 {
+		t.Errorf("%d requests reached the service, want at most 1", n)
 	}
 }
 

@@ -68,19 +68,25 @@ func newEndpoint(ctx context.Context, policyFile, collateralURL, mrsigner string
 	}})
 }
 
+// greeting is what an enclave says to a peer that it has accepted.
+const greeting = "welcome\n"
+
 func send(ctx context.Context, endpoint *ratls.Endpoint, address string) error {
 	conn, err := endpoint.Dial(ctx, "tcp", address)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
+	// The peer decides after its side of the handshake, and says so by speaking first.
+	if _, err := io.ReadFull(conn, make([]byte, len(greeting))); err != nil {
+		return err
+	}
 	if _, err := io.WriteString(conn, "only for you"); err != nil {
 		return err
 	}
 	if err := conn.CloseWrite(); err != nil {
 		return err
 	}
-	// The peer decides after its side of the handshake: its answer says that it accepted.
 	answer, err := io.ReadAll(io.LimitReader(conn, 1024))
 	if err != nil {
 		return err
@@ -113,6 +119,9 @@ func answer(ctx context.Context, conn *ratls.Conn) (err error) {
 	defer func() { err = errors.Join(err, conn.Close()) }()
 	peer, err := conn.Peer(ctx)
 	if err != nil {
+		return err
+	}
+	if _, err := io.WriteString(conn, greeting); err != nil {
 		return err
 	}
 	message, err := io.ReadAll(io.LimitReader(conn, 1024))
