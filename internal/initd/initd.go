@@ -28,6 +28,8 @@ import (
 	"github.com/adyton-dev/adyton/attest/kbs"
 	"github.com/adyton-dev/adyton/data"
 	"github.com/adyton-dev/adyton/internal/build/descriptor"
+	"github.com/adyton-dev/adyton/refusal"
+	"github.com/adyton-dev/adyton/sgx"
 )
 
 // The files that the launcher puts into every enclave.
@@ -109,6 +111,27 @@ func entries(env map[string]string) []string {
 	return list
 }
 
+// checkIdentity compares the descriptor, a file that the launcher put here, with
+// what this enclave was measured as, according to the attestation files in dir.
+func checkIdentity(d *descriptor.Descriptor, dir string) error {
+	text, err := readBounded(filepath.Join(dir, "my_target_info"), sgx.TargetInfoSize)
+	if err != nil {
+		return fmt.Errorf("read this enclave's identity: %w", err)
+	}
+	own, err := sgx.ParseTargetInfo(text)
+	if err != nil {
+		return fmt.Errorf("read this enclave's identity: %w", err)
+	}
+	measured, err := d.Measure()
+	if err != nil {
+		return err
+	}
+	if own.MRENCLAVE != measured {
+		return refusal.New(refusal.MeasurementMismatch, "%s describes the enclave %s, but this is %s", DescriptorFile, measured, own.MRENCLAVE)
+	}
+	return nil
+}
+
 // unlockAll opens a session with the broker and unlocks everything in order.
 func unlockAll(ctx context.Context, d *descriptor.Descriptor, owner *user.ExecUser, env map[string]string) error {
 	initData, err := readBounded(InitDataFile, maxInitData)
@@ -118,6 +141,11 @@ func unlockAll(ctx context.Context, d *descriptor.Descriptor, owner *user.ExecUs
 	attester, err := attest.Detect(attest.Paths{})
 	if err != nil {
 		return err
+	}
+	if attester.TEE() == attest.SGX {
+		if err := checkIdentity(d, attest.GramineDir); err != nil {
+			return err
+		}
 	}
 	url := d.Broker.URL
 	if url == "" {

@@ -13,6 +13,8 @@ import (
 
 	"github.com/adyton-dev/adyton/data"
 	"github.com/adyton-dev/adyton/internal/build/descriptor"
+	"github.com/adyton-dev/adyton/refusal"
+	"github.com/adyton-dev/adyton/sgx"
 )
 
 func me() *user.ExecUser { return &user.ExecUser{Uid: os.Getuid(), Gid: os.Getgid()} }
@@ -193,5 +195,35 @@ func TestProgramIsLookedUpAsAShellDoes(t *testing.T) {
 		if err != nil && ExitCode(err) != tc.code {
 			t.Errorf("%s: exit code %d, want %d", tc.name, ExitCode(err), tc.code)
 		}
+	}
+}
+
+// Whoever puts another descriptor there gets other arguments, another broker and
+// other targets, but no keys: the enclave knows what it was measured as.
+func TestDescriptorMustBeOfThisEnclave(t *testing.T) {
+	t.Parallel()
+	d := &descriptor.Descriptor{
+		APIVersion: descriptor.Version, Name: "a", Image: descriptor.Image{Digest: "sha256:" + strings.Repeat("1", 64), Platform: "linux/amd64"},
+		Init: "sha256:" + strings.Repeat("2", 64), Arguments: []string{"/app"}, WorkingDirectory: "/", User: "0:0",
+		Memory: 64 << 20, Threads: 1,
+	}
+	measured, err := d.Measure()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	own := sgx.TargetInfo{MRENCLAVE: measured}
+	if err := os.WriteFile(filepath.Join(dir, "my_target_info"), own.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := checkIdentity(d, dir); err != nil {
+		t.Errorf("its own descriptor: %v", err)
+	}
+	d.Arguments = append(d.Arguments, "--more")
+	if err := checkIdentity(d, dir); refusal.Of(err) != refusal.MeasurementMismatch {
+		t.Errorf("another descriptor: %v, want MeasurementMismatch", err)
+	}
+	if err := checkIdentity(d, t.TempDir()); err == nil {
+		t.Error("without attestation files: no error")
 	}
 }

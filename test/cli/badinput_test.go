@@ -336,7 +336,9 @@ func badInput(t *testing.T, names map[string]string) {
 			{name: "info directory", args: "data info .", code: failure, want: `directory`},
 		},
 		"run": {
-			{name: "no image", args: "run", code: usage, want: `--help`},
+			{name: "no image", args: "run", code: notRun, want: `--help`},
+			{name: "wrong flag", args: "run --nosuch $IMAGE", code: notRun, want: `--help`},
+			{name: "another signer", args: "run --signer " + strings.Repeat("0", 64) + " --softtee $TEE --run-dir $DIR/run $IMAGE", code: notRun, want: `SignatureMissing`},
 			{name: "unknown sandbox", args: "run --sandbox chroot $IMAGE", code: notRun, want: `gvisor`},
 			{name: "unknown network", args: "run --network bridge $IMAGE", code: notRun, want: `host`},
 			{name: "image missing", args: "run --softtee $TEE --run-dir $DIR/run oci:none", code: notRun, want: `none`},

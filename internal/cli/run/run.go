@@ -26,11 +26,14 @@ import (
 	"github.com/adyton-dev/adyton/internal/launch/rundir"
 	"github.com/adyton-dev/adyton/internal/sandbox"
 	"github.com/adyton-dev/adyton/internal/softtee"
+	"github.com/adyton-dev/adyton/refusal"
+	"github.com/adyton-dev/adyton/sgx"
 )
 
 // options are the flags.
 type options struct {
 	name, enclave, bundle     string
+	signer                    string
 	softteeDir, platform      string
 	broker, sandbox, network  string
 	env, mounts               []string
@@ -74,7 +77,12 @@ The software TEE protects nothing from the administrator of this machine.`,
   adyton run --mount /data=./sealed --broker https://127.0.0.1:8443 oci:./image
   adyton run -it --sandbox none oci:./image
   adyton run -e LOG_LEVEL=debug registry.example.com/genomics:1.2 -- --top 20`,
-		Args:              cobra.MinimumNArgs(1),
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return notRun(cmd, errors.New("name the image to run"))
+			}
+			return nil
+		},
 		ValidArgsFunction: cobra.FixedCompletions([]string{"oci:", "docker-archive:"}, cobra.ShellCompDirectiveNoSpace),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			code, err := o.run(cmd, args[0], args[1:])
@@ -87,11 +95,13 @@ The software TEE protects nothing from the administrator of this machine.`,
 			return nil
 		},
 	}
+	cmd.SetFlagErrorFunc(notRun)
 	f := cmd.Flags()
 	f.SetInterspersed(false) // flags after IMAGE are the application's
 	f.StringVar(&o.name, "name", "", "name of the running enclave, and its host name (default: made up)")
 	f.StringVar(&o.enclave, "enclave", "", "name of the enclave, if the image carries several")
 	f.StringVar(&o.bundle, "bundle", "", "signed enclave in a `FILE` (adyton enclave sign --bundle), not in the image")
+	f.StringVar(&o.signer, "signer", "", "run only what this MRSIGNER signed, 64 hexadecimal digits")
 	f.StringVar(&o.softteeDir, "softtee", "", "`DIR` of the software TEE (default: the one of adyton softtee init)")
 	f.StringVar(&o.platform, "platform", softtee.DefaultPlatform, "platform of the software TEE")
 	f.StringVar(&o.broker, "broker", "", "`URL` that the broker is reached at (default: the signed one)")
@@ -112,6 +122,12 @@ The software TEE protects nothing from the administrator of this machine.`,
 		_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
 	}
 	return cmd
+}
+
+// notRun makes an error of the command line one that no application's exit code
+// can be taken for, as docker run does.
+func notRun(cmd *cobra.Command, err error) error {
+	return &ui.ExitError{Code: ui.ExitNotRun, Err: fmt.Errorf("%w; see '%s --help'", err, cmd.CommandPath())}
 }
 
 func (o *options) run(cmd *cobra.Command, reference string, args []string) (int, error) {
@@ -308,16 +324,31 @@ func (o *options) openPlatform() (*softtee.Platform, error) {
 	return installation.Platform(o.platform)
 }
 
+// findSigned gives the signed enclave to run. Its signature is checked at launch.
 func (o *options) findSigned(ctx context.Context, img *image.Image) (*build.Signed, error) {
+	query := build.Query{Name: o.enclave}
+	if o.signer != "" {
+		query.Signer = new(sgx.Measurement)
+		if err := query.Signer.UnmarshalText([]byte(o.signer)); err != nil {
+			return nil, fmt.Errorf("--signer: %w", err)
+		}
+	}
 	if o.bundle == "" {
-		return build.Find(ctx, img, build.Query{Name: o.enclave})
+		return build.Find(ctx, img, query)
 	}
 	f, err := os.Open(o.bundle)
 	if err != nil {
 		return nil, fmt.Errorf("read the enclave bundle: %w", err)
 	}
 	defer f.Close()
-	return build.ParseBundle(f)
+	signed, err := build.ParseBundle(f)
+	if err != nil {
+		return nil, fmt.Errorf("read the enclave bundle %s: %w", o.bundle, err)
+	}
+	if got := signed.SigStruct.MRSIGNER(); query.Signer != nil && got != *query.Signer {
+		return nil, refusal.New(refusal.SignerNotApproved, "%s is signed by %s, not by %s", o.bundle, got, query.Signer)
+	}
+	return signed, nil
 }
 
 func checkChoice(flag, value string, choices ...string) error {

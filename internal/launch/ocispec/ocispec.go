@@ -189,7 +189,9 @@ func (m Mount) spec() specs.Mount {
 		options = append(options, "ro")
 	}
 	if m.Source != "" {
-		return specs.Mount{Destination: m.Destination, Type: "bind", Source: m.Source, Options: append(options, "rbind", "rprivate")}
+		// Not rbind: the options would not hold for what the host has mounted below
+		// the source, which would stay writable and executable.
+		return specs.Mount{Destination: m.Destination, Type: "bind", Source: m.Source, Options: append(options, "bind", "rprivate")}
 	}
 	options = append(options, "mode=1777")
 	if m.Size > 0 {

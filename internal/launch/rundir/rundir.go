@@ -115,12 +115,28 @@ func Stale(base string) ([]*Dir, error) {
 	return stale, nil
 }
 
+// onlyOurs refuses a directory that another user could have put things into: what
+// a dead launcher left there is handed to the engine, which runs its hooks.
+func onlyOurs(base *os.File) error {
+	var info unix.Stat_t
+	if err := unix.Fstat(int(base.Fd()), &info); err != nil {
+		return fmt.Errorf("look at %s: %w", base.Name(), err)
+	}
+	if int(info.Uid) != os.Geteuid() || info.Mode&0o022 != 0 {
+		return fmt.Errorf("%s belongs to another user or can be written by others: run chmod 700 %s, or choose another --run-dir", base.Name(), base.Name())
+	}
+	return nil
+}
+
 // guardBase keeps others from looking at base while a directory in it exists
 // that is not locked yet. Closing the file ends it.
 func guardBase(base string) (*os.File, error) {
 	f, err := os.Open(base)
 	if err != nil {
 		return nil, fmt.Errorf("open the directory of running enclaves: %w", err)
+	}
+	if err := onlyOurs(f); err != nil {
+		return nil, errors.Join(err, f.Close())
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
 		return nil, errors.Join(fmt.Errorf("lock %s: %w", base, err), f.Close())

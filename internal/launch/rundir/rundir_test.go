@@ -130,3 +130,18 @@ func TestRemoveUnmountsAndSparesWhatWasMounted(t *testing.T) {
 		t.Errorf("directory after Remove: %v", err)
 	}
 }
+
+// What another user left in the directory would be run as this user.
+func TestADirectoryThatOthersCanWriteIsRefused(t *testing.T) {
+	t.Parallel()
+	base := t.TempDir()
+	if err := os.Chmod(base, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if d, err := Create(base, "a"); err == nil {
+		t.Errorf("Create gave %s", d.Path())
+	}
+	if _, err := Stale(base); err == nil {
+		t.Error("Stale looked into it")
+	}
+}
