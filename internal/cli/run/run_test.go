@@ -235,7 +235,7 @@ func TestFullDiskIsAnErrorAndLeavesNothing(t *testing.T) {
 	launchtest.NeedEngine(t, sandbox.GVisor)
 	base := t.TempDir()
 	run := adyton(t, base, lab.Sign(t, "args: [args]"))
-	const onSmallDisk = `mount --make-rprivate / && mount -t tmpfs -o size=1m tmpfs "$0" && { "$@"; code=$?; ls "$0"; exit $code; }`
+	const onSmallDisk = `mount --make-rprivate / && mount -t tmpfs -o size=1m,mode=0700 tmpfs "$0" && { "$@"; code=$?; ls "$0"; exit $code; }`
 	cmd := exec.CommandContext(t.Context(), "unshare", append([]string{"--mount", "sh", "-c", onSmallDisk, base}, run.Args...)...)
 	cmd.Env = run.Env
 	got := finish(t, cmd)
