@@ -220,7 +220,7 @@ func (k *teeKey) erase() {
 	switch private := k.private.(type) {
 	case *ecdsa.PrivateKey:
 		//lint:ignore SA1019 there is no other way to overwrite it
-		clear(private.D.Bits())
+		clear(private.D.Bits()) //nolint:staticcheck // as the line above says to staticcheck itself
 	case *rsa.PrivateKey:
 		clear(private.D.Bits())
 		for _, prime := range private.Primes {

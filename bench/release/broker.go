@@ -109,10 +109,11 @@ func startBroker(ctx context.Context, dir, softteeDir string) (_ *brokerUnderTes
 	}()
 	closers = append(closers, func() { stop(); <-stopped })
 
-	mrsigner := ""
-	if started.enclave, mrsigner, err = launch(installation); err != nil {
+	enclave, mrsigner, err := launch(installation)
+	if err != nil {
 		return nil, err
 	}
+	started.enclave = enclave
 	administrator, err := admin.New(started.url, started.pin, filepath.Join(dir, broker.AdminKeyFile))
 	if err != nil {
 		return nil, err

@@ -49,12 +49,12 @@ func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		<-s.delay
 	}
 	chain := func(header, file string) { w.Header().Set(header, url.PathEscape(string(s.file(file)))) }
-	prefix, version := "/sgx/certification/", "v4"
+	prefix := "/sgx/certification/"
 	if strings.HasPrefix(r.URL.Path, "/tdx/") {
 		prefix = "/tdx/certification/"
 	}
 	path := strings.TrimPrefix(r.URL.Path, prefix)
-	version, path, _ = strings.Cut(path, "/")
+	version, path, _ := strings.Cut(path, "/")
 	switch path {
 	case "tcb":
 		header := "TCB-Info-Issuer-Chain"

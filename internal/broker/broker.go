@@ -179,7 +179,7 @@ func (b *Broker) refuse(ctx context.Context, r audit.Record, cause error) error 
 	r.Resource = truncate(r.Resource)
 	// It is decided: a client cannot keep it out of the log by hanging up.
 	if err := b.record(context.WithoutCancel(ctx), r, nil); err != nil {
-		return fmt.Errorf("record refusal (%v): %w", cause, err)
+		return fmt.Errorf("record refusal (%w): %w", cause, err)
 	}
 	return cause
 }

@@ -237,7 +237,6 @@ spec:
 		"a TD":                    {&tdx{defaultPlatform}, refusal.SignerNotApproved},
 		"another software TEE":    {launch(t, foreign, softtee.DefaultPlatform, approved, 2, 0), ""},
 	} {
-		c := c
 		if name == "another software TEE" {
 			c.want = "any"
 		}

@@ -171,7 +171,7 @@ func (s *Server) mount() error {
 	root := &directory{server: s, files: s.files()}
 	server, err := fuse.NewServer(gofs.NewNodeFS(root, &gofs.Options{
 		EntryTimeout: &noCache, AttrTimeout: &noCache, NegativeTimeout: &noCache,
-		UID: uint32(os.Geteuid()), GID: uint32(os.Getegid()), //nolint:gosec // ids are not negative on Linux
+		UID: uint32(os.Geteuid()), GID: uint32(os.Getegid()),
 	}), s.dir, mountOptions())
 	if err != nil {
 		return explain(err)
