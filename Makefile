@@ -54,7 +54,7 @@ fuzz: ## every fuzz target for FUZZTIME (30s)
 
 .PHONY: lint
 lint: ## gofmt, vet, staticcheck
-	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "not gofmt-ed:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
+	@test -z "$$(gofmt -s -l $$(git ls-files '*.go'))" || { echo "not gofmt-ed:"; gofmt -s -l $$(git ls-files '*.go'); exit 1; }
 	$(GO) vet ./...
 	$(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./...
 

@@ -76,7 +76,7 @@ func send(ctx context.Context, endpoint *ratls.Endpoint, address string) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	// The peer decides after its side of the handshake, and says so by speaking first.
 	if _, err := io.ReadFull(conn, make([]byte, len(greeting))); err != nil {
 		return err

@@ -57,7 +57,7 @@ func (a *adyton) run(ctx context.Context, args ...string) ([]byte, error) {
 // server is a background adyton command.
 type server struct {
 	cmd  *exec.Cmd
-	done chan error
+	done chan struct{} // closed when it has ended
 	log  string
 	// url is what the server wrote into its ready file.
 	url string
@@ -79,14 +79,16 @@ func (a *adyton) serve(ctx context.Context, name, ready string, args ...string) 
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
-	s := &server{cmd: cmd, done: make(chan error, 1), log: logFile}
-	go func() { s.done <- cmd.Wait() }()
+	s := &server{cmd: cmd, done: make(chan struct{}), log: logFile}
+	go func() {
+		defer close(s.done)
+		_ = cmd.Wait() // what it has to say is in its log
+	}()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		select {
-		case err := <-s.done:
-			s.done <- err
+		case <-s.done:
 			return nil, fmt.Errorf("%s ended before it was ready: %s", name, lastLine(logFile))
 		case <-ctx.Done():
 			s.stop()

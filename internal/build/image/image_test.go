@@ -460,8 +460,8 @@ func TestUnpackAppliesLayersInOrder(t *testing.T) {
 			file("opaque/upper", "2"), file("opaque/sub/upper", "2"), file("opaque/.wh..wh..opq", ""),
 			file("ro/new", "2"), file("dir-to-file", "2"), dir("file-to-dir/", 0o700),
 			file("var/run/pid", "2"), hardlink("a/hard", "a/kept"), file("link", "2"), file(".wh.nothing", ""),
-			entry{tar.Header{Name: "null", Typeflag: tar.TypeChar, Devmajor: 1, Devminor: 3}, ""},
-			entry{tar.Header{Name: "suid", Typeflag: tar.TypeReg, Mode: 0o6755}, "x"},
+			{tar.Header{Name: "null", Typeflag: tar.TypeChar, Devmajor: 1, Devminor: 3}, ""},
+			{tar.Header{Name: "suid", Typeflag: tar.TypeReg, Mode: 0o6755}, "x"},
 			dir("./", 0o711),
 		},
 	)
