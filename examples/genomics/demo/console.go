@@ -30,10 +30,10 @@ func (c *console) step(room string, do func() (string, error)) error {
 	begin := time.Now()
 	said, err := do()
 	if err != nil {
-		fmt.Fprintf(c.w, "  %s %-8s %s\n", c.paint("31", "✗"), room, err)
+		fmt.Fprintf(c.w, "  %s %-10s %s\n", c.paint("31", "✗"), room, err)
 		return err
 	}
-	fmt.Fprintf(c.w, "  %s %-8s %s %s\n", c.paint("32", "✓"), room, said,
+	fmt.Fprintf(c.w, "  %s %-10s %s %s\n", c.paint("32", "✓"), room, said,
 		c.paint("2", fmt.Sprintf("(%.2f s)", time.Since(begin).Seconds())))
 	return nil
 }
