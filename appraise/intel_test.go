@@ -14,6 +14,7 @@ import (
 	"github.com/adyton-dev/adyton/appraise"
 	"github.com/adyton-dev/adyton/attest"
 	"github.com/adyton-dev/adyton/dcap"
+	"github.com/adyton-dev/adyton/internal/vectors"
 	"github.com/adyton-dev/adyton/refusal"
 )
 
@@ -181,7 +182,7 @@ func TestOlderCollateralIsRefusedAfterNewer(t *testing.T) {
 	t.Parallel()
 	const file = "quotes/dcap-qvl-f1c85033.bin"
 	var runs []vector
-	for _, v := range vectors(t) {
+	for _, v := range allVectors(t) {
 		if v.file == file && v.status == "UpToDate" {
 			runs = append(runs, v)
 		}
@@ -243,7 +244,7 @@ func (s source) Collateral(context.Context, *dcap.Quote) (*dcap.Collateral, erro
 func findVector(t *testing.T, file string) *vector {
 	t.Helper()
 	var found *vector
-	for _, v := range vectors(t) {
+	for _, v := range allVectors(t) {
 		if v.file == file && (found == nil || v.status == "UpToDate" && found.status != "UpToDate") {
 			found = &v
 		}
@@ -254,7 +255,7 @@ func findVector(t *testing.T, file string) *vector {
 	return found
 }
 
-func vectors(t *testing.T) []vector {
+func allVectors(t *testing.T) []vector {
 	t.Helper()
 	dir := vectorsDir(t)
 	read := func(name string) []byte {
@@ -302,27 +303,10 @@ func vectors(t *testing.T) []vector {
 	return all
 }
 
-// vectorsDir finds $ADYTON_VECTORS, or shared/vectors beside the checkout.
-func vectorsDir(t *testing.T) string {
+// vectorsDir gives the directory of the quotes and their collateral.
+func vectorsDir(t testing.TB) string {
 	t.Helper()
-	if dir := os.Getenv("ADYTON_VECTORS"); dir != "" {
-		return filepath.Join(dir, "dcap")
-	}
-	dir, err := os.Getwd()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for ; dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
-		found := filepath.Join(dir, "shared", "vectors", "dcap")
-		if _, err := os.Stat(found); err == nil {
-			return found
-		}
-	}
-	if os.Getenv("CI") == "true" {
-		t.Fatal("no test vectors: set $ADYTON_VECTORS")
-	}
-	t.Skip("no test vectors: set $ADYTON_VECTORS or put them at shared/vectors beside the checkout")
-	return ""
+	return filepath.Join(vectors.Dir(t), "dcap")
 }
 
 func golden(t *testing.T, name string, value any) {

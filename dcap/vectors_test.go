@@ -8,34 +8,13 @@ import (
 	"time"
 
 	"github.com/adyton-dev/adyton/dcap"
+	"github.com/adyton-dev/adyton/internal/vectors"
 )
 
-// vectorsDir finds $ADYTON_VECTORS, or shared/vectors beside the checkout.
+// vectorsDir gives the directory of the quotes and their collateral.
 func vectorsDir(t testing.TB) string {
 	t.Helper()
-	if dir := os.Getenv("ADYTON_VECTORS"); dir != "" {
-		return filepath.Join(dir, "dcap")
-	}
-	dir, err := os.Getwd()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for {
-		vectors := filepath.Join(dir, "shared", "vectors", "dcap")
-		if _, err := os.Stat(vectors); err == nil {
-			return vectors
-		}
-		parent := filepath.Dir(dir)
-		if parent == dir {
-			break
-		}
-		dir = parent
-	}
-	if os.Getenv("CI") == "true" {
-		t.Fatal("no test vectors: set $ADYTON_VECTORS")
-	}
-	t.Skip("no test vectors: set $ADYTON_VECTORS or put them at shared/vectors beside the checkout")
-	return ""
+	return filepath.Join(vectors.Dir(t), "dcap")
 }
 
 // run is an entry of runs.json.

@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/adyton-dev/adyton/internal/vectors"
 	"github.com/adyton-dev/adyton/sgx"
 )
 
@@ -216,7 +217,7 @@ func TestDebugIsAllowedAsEINITDecides(t *testing.T) {
 
 func TestExplainGolden(t *testing.T) {
 	t.Parallel()
-	raw, err := os.ReadFile(filepath.Join(vectorsDir(t), "sigstruct", "linux-sgx-f850380d.sigstruct"))
+	raw, err := os.ReadFile(filepath.Join(vectors.Dir(t), "sigstruct", "linux-sgx-f850380d.sigstruct"))
 	if err != nil {
 		t.Fatal(err)
 	}

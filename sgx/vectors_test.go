@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/adyton-dev/adyton/internal/vectors"
 	"github.com/adyton-dev/adyton/sgx"
 )
 
@@ -38,7 +39,7 @@ type sigStructVector struct {
 
 func TestSigStructVectorsDecodeVerifyAndReencode(t *testing.T) {
 	t.Parallel()
-	dir := filepath.Join(vectorsDir(t), "sigstruct")
+	dir := filepath.Join(vectors.Dir(t), "sigstruct")
 	manifest, err := os.ReadFile(filepath.Join(dir, "manifest.json"))
 	if err != nil {
 		t.Fatal(err)
@@ -93,7 +94,7 @@ func TestSigStructVectorsDecodeVerifyAndReencode(t *testing.T) {
 // The body of a real quote is a REPORT body: 384 bytes at offset 48.
 func TestReportBodiesOfRealQuotesReencode(t *testing.T) {
 	t.Parallel()
-	dir := filepath.Join(vectorsDir(t), "dcap")
+	dir := filepath.Join(vectors.Dir(t), "dcap")
 	index, err := os.ReadFile(filepath.Join(dir, "quotes.json"))
 	if err != nil {
 		t.Fatal(err)
@@ -139,28 +140,4 @@ func TestReportBodiesOfRealQuotesReencode(t *testing.T) {
 
 func littleEndianHex(v uint32) string {
 	return hex.EncodeToString([]byte{byte(v), byte(v >> 8), byte(v >> 16), byte(v >> 24)})
-}
-
-// vectorsDir finds $ADYTON_VECTORS, or shared/vectors beside the checkout.
-func vectorsDir(t testing.TB) string {
-	t.Helper()
-	if dir := os.Getenv("ADYTON_VECTORS"); dir != "" {
-		return dir
-	}
-	dir, err := os.Getwd()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for ; dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
-		vectors := filepath.Join(dir, "shared", "vectors")
-		if _, err := os.Stat(vectors); err == nil {
-			return vectors
-		}
-	}
-	const missing = "no test vectors: set $ADYTON_VECTORS or put them at shared/vectors beside the checkout"
-	if os.Getenv("CI") == "true" {
-		t.Fatal(missing)
-	}
-	t.Skip(missing)
-	return ""
 }

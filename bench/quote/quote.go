@@ -18,6 +18,7 @@ import (
 
 	"github.com/adyton-dev/adyton/bench/ratio"
 	"github.com/adyton-dev/adyton/dcap"
+	"github.com/adyton-dev/adyton/internal/vectors"
 )
 
 const (
@@ -35,18 +36,18 @@ const (
 // Rows verifies an SGX and a TDX quote, with nothing remembered and with the
 // platform known.
 func Rows(ctx context.Context, rounds int) ([]ratio.Row, error) {
-	vectors, err := loadVectors()
-	if errors.Is(err, errNoVectors) {
+	loaded, err := loadVectors()
+	if errors.Is(err, vectors.ErrMissing) {
 		return []ratio.Row{{Job: "verify a quote", Peer: unit, Skipped: err.Error()}}, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	sgx, err := adyton(vectors["SGX"])
+	sgx, err := adyton(loaded["SGX"])
 	if err != nil {
 		return nil, fmt.Errorf("SGX: %w", err)
 	}
-	tdx, err := adyton(vectors["TDX"])
+	tdx, err := adyton(loaded["TDX"])
 	if err != nil {
 		return nil, fmt.Errorf("TDX: %w", err)
 	}
@@ -54,7 +55,7 @@ func Rows(ctx context.Context, rounds int) ([]ratio.Row, error) {
 	if err != nil {
 		return nil, err
 	}
-	peer, err := google(vectors["TDX"])
+	peer, err := google(loaded["TDX"])
 	if err != nil {
 		return nil, err
 	}

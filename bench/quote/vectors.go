@@ -2,7 +2,6 @@ package quote
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/url"
 	"os"
@@ -11,9 +10,8 @@ import (
 	"time"
 
 	"github.com/adyton-dev/adyton/dcap"
+	"github.com/adyton-dev/adyton/internal/vectors"
 )
-
-var errNoVectors = errors.New("no test vectors: set $ADYTON_VECTORS or put them at shared/vectors beside the checkout")
 
 // vector is a genuine quote with what it is verified by.
 type vector struct {
@@ -26,10 +24,11 @@ type vector struct {
 // loadVectors gives, by TEE, the last vector that Intel's library finds up to
 // date: go-tdx-guest accepts no other.
 func loadVectors() (map[string]vector, error) {
-	dir, err := findVectors()
+	root, err := vectors.Find()
 	if err != nil {
 		return nil, err
 	}
+	dir := filepath.Join(root, "dcap")
 	text, err := os.ReadFile(filepath.Join(dir, "runs.json"))
 	if err != nil {
 		return nil, fmt.Errorf("read the vectors: %w", err)
@@ -50,7 +49,7 @@ func loadVectors() (map[string]vector, error) {
 	if err := json.Unmarshal(text, &runs); err != nil {
 		return nil, fmt.Errorf("runs.json: %w", err)
 	}
-	vectors := map[string]vector{}
+	loaded := map[string]vector{}
 	for _, r := range runs {
 		if r.Expected.Quote != "STATUS_OK" {
 			continue
@@ -74,36 +73,14 @@ func loadVectors() (map[string]vector, error) {
 				return nil, fmt.Errorf("read the vectors: %w", err)
 			}
 		}
-		vectors[r.TEE] = v
+		loaded[r.TEE] = v
 	}
 	for _, tee := range []string{"SGX", "TDX"} {
-		if vectors[tee].quote == nil {
+		if loaded[tee].quote == nil {
 			return nil, fmt.Errorf("%s has no %s quote that is up to date", dir, tee)
 		}
 	}
-	return vectors, nil
-}
-
-// findVectors finds $ADYTON_VECTORS, or shared/vectors beside the checkout.
-func findVectors() (string, error) {
-	if dir := os.Getenv("ADYTON_VECTORS"); dir != "" {
-		return filepath.Join(dir, "dcap"), nil
-	}
-	dir, err := os.Getwd()
-	if err != nil {
-		return "", err
-	}
-	for {
-		vectors := filepath.Join(dir, "shared", "vectors", "dcap")
-		if _, err := os.Stat(vectors); err == nil {
-			return vectors, nil
-		}
-		parent := filepath.Dir(dir)
-		if parent == dir {
-			return "", errNoVectors
-		}
-		dir = parent
-	}
+	return loaded, nil
 }
 
 // served answers as Intel's collateral service would, from memory.

@@ -17,6 +17,7 @@ import (
 
 	"github.com/adyton-dev/adyton/dcap"
 	"github.com/adyton-dev/adyton/dcap/pcs"
+	"github.com/adyton-dev/adyton/internal/vectors"
 	"github.com/adyton-dev/adyton/refusal"
 )
 
@@ -88,23 +89,10 @@ func (s *service) file(name string) []byte {
 	return b
 }
 
-func vectorsDir(t *testing.T) string {
+// vectorsDir gives the directory of the quotes and their collateral.
+func vectorsDir(t testing.TB) string {
 	t.Helper()
-	if dir := os.Getenv("ADYTON_VECTORS"); dir != "" {
-		return filepath.Join(dir, "dcap")
-	}
-	dir, err := os.Getwd()
-	for ; err == nil && dir != "/"; dir = filepath.Dir(dir) {
-		vectors := filepath.Join(dir, "shared", "vectors", "dcap")
-		if _, err := os.Stat(vectors); err == nil {
-			return vectors
-		}
-	}
-	if os.Getenv("CI") == "true" {
-		t.Fatal("no test vectors: set $ADYTON_VECTORS")
-	}
-	t.Skip("no test vectors: set $ADYTON_VECTORS or put them at shared/vectors beside the checkout")
-	return ""
+	return filepath.Join(vectors.Dir(t), "dcap")
 }
 
 // newService serves the first run of a TEE whose verification time is the

@@ -15,6 +15,7 @@ import (
 
 	"github.com/adyton-dev/adyton/dcap"
 	"github.com/adyton-dev/adyton/internal/softtee/collateral"
+	"github.com/adyton-dev/adyton/internal/vectors"
 	"github.com/adyton-dev/adyton/sgx"
 )
 
@@ -78,7 +79,7 @@ func TestDocumentsAreAsTheyWere(t *testing.T) {
 func TestDocumentsHaveTheMembersOfIntels(t *testing.T) {
 	t.Parallel()
 	real := map[string]map[string]bool{}
-	paths, err := filepath.Glob(filepath.Join(vectors(t), "dcap", "collateral", "*.json"))
+	paths, err := filepath.Glob(filepath.Join(vectors.Dir(t), "dcap", "collateral", "*.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -174,27 +175,4 @@ func TestLevelsDescendWithARungForEachStatus(t *testing.T) {
 	if _, err := collateral.SVN(collateral.EnclaveLevels(), dcap.TDRelaunchAdvised); err == nil {
 		t.Error("a status without a rung has an SVN")
 	}
-}
-
-// vectors finds the shared test vectors; without them the test is skipped, but not in CI.
-func vectors(t *testing.T) string {
-	t.Helper()
-	if dir := os.Getenv("ADYTON_VECTORS"); dir != "" {
-		return dir
-	}
-	dir, err := os.Getwd()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for ; dir != "/"; dir = filepath.Dir(dir) {
-		found := filepath.Join(dir, "shared", "vectors")
-		if info, err := os.Stat(found); err == nil && info.IsDir() {
-			return found
-		}
-	}
-	if os.Getenv("CI") == "true" {
-		t.Fatal("CI has no shared/vectors; set ADYTON_VECTORS")
-	}
-	t.Skip("no shared/vectors beside the checkout; set ADYTON_VECTORS")
-	return ""
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/adyton-dev/adyton/dcap"
 	"github.com/adyton-dev/adyton/internal/softtee/pki"
+	"github.com/adyton-dev/adyton/internal/vectors"
 )
 
 var now = time.Date(2026, 9, 1, 12, 0, 0, 0, time.UTC)
@@ -113,7 +114,7 @@ func TestCertificatesHaveWhatVerifiersLookFor(t *testing.T) {
 // certificates from Intel.
 func TestExtensionHasTheFieldsOfIntels(t *testing.T) {
 	t.Parallel()
-	quotes, err := filepath.Glob(filepath.Join(vectors(t), "dcap", "quotes", "*.bin"))
+	quotes, err := filepath.Glob(filepath.Join(vectors.Dir(t), "dcap", "quotes", "*.bin"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -213,31 +214,4 @@ func TestCRLListsTheRevoked(t *testing.T) {
 		!list.ThisUpdate.Equal(now) || !list.NextUpdate.Equal(until) {
 		t.Errorf("list = %+v", list)
 	}
-}
-
-// vectors finds the shared test vectors; without them the test is skipped, but not in CI.
-func vectors(t *testing.T) string {
-	t.Helper()
-	if dir := os.Getenv("ADYTON_VECTORS"); dir != "" {
-		return dir
-	}
-	dir, err := os.Getwd()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for ; dir != "/"; dir = filepath.Dir(dir) {
-		if found := filepath.Join(dir, "shared", "vectors"); isDir(found) {
-			return found
-		}
-	}
-	if os.Getenv("CI") == "true" {
-		t.Fatal("CI has no shared/vectors; set ADYTON_VECTORS")
-	}
-	t.Skip("no shared/vectors beside the checkout; set ADYTON_VECTORS")
-	return ""
-}
-
-func isDir(path string) bool {
-	info, err := os.Stat(path)
-	return err == nil && info.IsDir()
 }
