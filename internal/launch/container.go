@@ -90,6 +90,11 @@ func Prepare(ctx context.Context, r Request) (_ *Container, err error) {
 	if r.Memory > d.Memory {
 		return nil, fmt.Errorf("memory of %d bytes is more than the %d that enclave %q is signed for", r.Memory, d.Memory, d.Name)
 	}
+	if os.Geteuid() != 0 {
+		if err := sandbox.CheckUserNamespaces("/proc"); err != nil {
+			return nil, err
+		}
+	}
 	suffix := make([]byte, 4)
 	_, _ = rand.Read(suffix) // never fails (crypto/rand)
 	c := &Container{id: "adyton-" + hex.EncodeToString(suffix)}
