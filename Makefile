@@ -21,7 +21,7 @@ demo: build tools ## the main job: two hospitals, one enclave, nobody sees the o
 
 .PHONY: test
 test: tools ## all tests
-	CGO_ENABLED=1 $(GO) test -timeout 20m ./...
+	CGO_ENABLED=1 $(GO) test -p 1 -timeout 10m ./...
 
 .PHONY: race
 race: tools ## all tests under the race detector
